@@ -1,6 +1,5 @@
 #include "cluster/base/hash.h"
 
-#include <crc32c/crc32c.h>
 #include <openssl/sha.h>
 
 namespace weft {
@@ -16,10 +15,6 @@ std::string Sha256Hex(std::string_view bytes) {
     hex.push_back(kHex[byte & 15]);
   }
   return hex;
-}
-
-uint32_t Crc32c(const void* data, size_t size, uint32_t crc) {
-  return crc32c::Extend(crc, static_cast<const uint8_t*>(data), size);
 }
 
 }  // namespace weft

@@ -3,6 +3,7 @@
 // Thread rule: pure functions.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -35,5 +36,10 @@ std::string Sha256Hex(std::string_view bytes);
 
 // CRC32C (Castagnoli) of `size` bytes, continued from `crc` (0 to start).
 uint32_t Crc32c(const void* data, size_t size, uint32_t crc = 0);
+
+namespace hash_internal {
+// The same without special instructions; a test compares the two.
+uint32_t Crc32cByTable(const void* data, size_t size, uint32_t crc = 0);
+}  // namespace hash_internal
 
 }  // namespace weft
