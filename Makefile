@@ -1,0 +1,49 @@
+# Weft: every command that a developer needs. `make` lists them. The work is done by tools/ and CMakePresets.json.
+
+PRESET ?= release
+# make demo: STEPS=n trains for fewer steps, KILL=1 kills a worker on the way, FRESH=1 forgets a finished run.
+export STEPS KILL FRESH
+# make test: arguments for ctest, e.g. ARGS='-R Clip' or ARGS='-L unit'
+export ARGS
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo cuda debug tsan format check-format lint clean
+
+help: ## List every target
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+setup: ## Install what is missing: Debian packages, LibTorch (LIBTORCH_ROOT=DIR uses one that is there)
+	@tools/setup.sh
+
+build: setup ## Build everything (PRESET=release, debug, tsan or cuda)
+	@tools/build.sh $(PRESET)
+
+test: build ## Build and run every test (PRESET=..., ARGS='-R name' for some)
+	@tools/test.sh $(PRESET)
+
+demo: setup ## Pretrain a small CLIP on real pictures and show what it learned (STEPS=n, KILL=1, FRESH=1)
+	@tools/build.sh $(PRESET) weft weft-worker
+	@tools/demo.sh
+
+cuda: setup ## Build the CUDA and NCCL code, where the CUDA toolkit is
+	@tools/find_cuda.sh
+	@tools/build.sh cuda
+
+debug: ## Build and test with the address and undefined-behaviour sanitizers
+	@$(MAKE) --no-print-directory test PRESET=debug
+
+tsan: ## Build and test the libraries without LibTorch with the thread sanitizer
+	@$(MAKE) --no-print-directory test PRESET=tsan
+
+format: ## Format all sources in place
+	@tools/format.sh
+
+check-format: ## Say which sources are not formatted
+	@tools/format.sh --check
+
+lint: setup ## Run clang-tidy on the files changed since BASE (default: main)
+	@tools/build.sh $(PRESET)
+	@tools/lint.sh $(PRESET) $(BASE)
+
+clean: ## Remove what was built (not .deps/, which setup made)
+	@rm -rf build
