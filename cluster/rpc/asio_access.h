@@ -1,4 +1,5 @@
-// The io_context inside an EventLoop. Only for .cc files of this folder: Asio takes a second to compile.
+// The io_context inside an EventLoop. Only for .cc files of this folder: Asio takes a second to
+// compile.
 #pragma once
 
 #include <boost/asio/io_context.hpp>

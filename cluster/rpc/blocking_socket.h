@@ -1,8 +1,10 @@
-// Frames over a connected stream socket, for code that waits: a worker's end of its channel, `weft status`.
+// Frames over a connected stream socket, for code that waits: a worker's end of its channel, `weft
+// status`.
 //
-// Errors: DeadlineExceeded; Unavailable when the other side is gone; Corruption for bytes that are no frame (the socket
-// is useless then). A DeadlineExceeded in the middle of a frame leaves the socket useless too.
-// Thread rule: one thread sends and one receives at a time; ShutDown from any thread ends both.
+// Errors: DeadlineExceeded; Unavailable when the other side is gone; Corruption for bytes that are
+// no frame (the socket is useless then). A DeadlineExceeded in the middle of a frame leaves the
+// socket useless too. Thread rule: one thread sends and one receives at a time; ShutDown from any
+// thread ends both.
 #pragma once
 
 #include <string>

@@ -87,9 +87,11 @@ StatusOr<Listener> ListenTcp(const Endpoint& endpoint) {
     const int error = errno;
     ::close(fd);
     if (error == EADDRINUSE) {
-      return AlreadyExists("port " + std::to_string(endpoint.port) + " on " + endpoint.host +
-                           " is in use: stop the program that listens there, or choose another with "
-                           "--bind " + endpoint.host + ":PORT (port 0: any free one)");
+      return AlreadyExists(
+          "port " + std::to_string(endpoint.port) + " on " + endpoint.host +
+          " is in use: stop the program that listens there, or choose another with "
+          "--bind " +
+          endpoint.host + ":PORT (port 0: any free one)");
     }
     return ErrnoStatus("listen on " + endpoint.ToString(), error);
   }

@@ -1,4 +1,5 @@
-// "host:port" as people write it, and the blocking parts of sockets that need a name: resolve, listen, connect.
+// "host:port" as people write it, and the blocking parts of sockets that need a name: resolve,
+// listen, connect.
 //
 // Errors: InvalidArgument names what is wrong with the text; Unavailable that nobody listens there.
 // Thread rule: pure functions; none keeps state.
@@ -21,14 +22,16 @@ struct Endpoint {
 // "127.0.0.1:0", "node7:29500", "[::1]:80".
 StatusOr<Endpoint> ParseEndpoint(const std::string& text);
 
-// A listening TCP socket and the port that it got. A port in use is one clear message with the remedy.
+// A listening TCP socket and the port that it got. A port in use is one clear message with the
+// remedy.
 struct Listener {
   int fd = -1;
   Endpoint endpoint;
 };
 StatusOr<Listener> ListenTcp(const Endpoint& endpoint);
 
-// A connected TCP socket (blocking, close-on-exec) with keep-alive and TCP_USER_TIMEOUT, so that a cut link is seen.
+// A connected TCP socket (blocking, close-on-exec) with keep-alive and TCP_USER_TIMEOUT, so that a
+// cut link is seen.
 StatusOr<int> ConnectTcp(const Endpoint& endpoint, TimePoint deadline);
 
 // No delay, keep-alive after 5 s, unacknowledged data gives up after 10 s.

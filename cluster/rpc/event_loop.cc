@@ -17,11 +17,12 @@ namespace {
 
 namespace asio = boost::asio;
 
-// What a registration and its pending operation share. Dropping the registration clears `alive`; the pending operation
-// holds the state until Asio lets go of it.
+// What a registration and its pending operation share. Dropping the registration clears `alive`;
+// the pending operation holds the state until Asio lets go of it.
 class TimerState : public std::enable_shared_from_this<TimerState> {
  public:
-  TimerState(asio::io_context& context, Duration period, bool repeat, std::function<void()> callback)
+  TimerState(asio::io_context& context, Duration period, bool repeat,
+             std::function<void()> callback)
       : timer_(context), period_(period), repeat_(repeat), callback_(std::move(callback)) {}
 
   void Arm() {

@@ -31,10 +31,12 @@ StatusOr<std::string> EncodeFrame(const control::Frame& frame) {
 StatusOr<uint32_t> DecodeFrameLength(const void* header) {
   const auto* bytes = static_cast<const unsigned char*>(header);
   uint32_t length = 0;
-  for (size_t i = 0; i < kFrameHeaderBytes; ++i) length |= static_cast<uint32_t>(bytes[i]) << (8 * i);
+  for (size_t i = 0; i < kFrameHeaderBytes; ++i)
+    length |= static_cast<uint32_t>(bytes[i]) << (8 * i);
   if (length > kMaxFrameBytes) {
-    return Corruption("a frame says it has " + std::to_string(length) + " bytes, over the limit of " +
-                      std::to_string(kMaxFrameBytes) + ": the other side does not speak Weft's protocol");
+    return Corruption("a frame says it has " + std::to_string(length) +
+                      " bytes, over the limit of " + std::to_string(kMaxFrameBytes) +
+                      ": the other side does not speak Weft's protocol");
   }
   return length;
 }

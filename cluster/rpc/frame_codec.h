@@ -1,8 +1,7 @@
 // control.Frame on the wire: u32 little-endian length, then the serialised message; at most 64 MiB.
 //
-// Errors: Corruption for a length or bytes that cannot be a frame; the connection is closed then, because the reader no
-// longer knows where the next frame starts.
-// Thread rule: pure functions.
+// Errors: Corruption for a length or bytes that cannot be a frame; the connection is closed then,
+// because the reader no longer knows where the next frame starts. Thread rule: pure functions.
 #pragma once
 
 #include <cstddef>

@@ -56,15 +56,15 @@ struct FrameConnection::Impl : std::enable_shared_from_this<FrameConnection::Imp
 asio::awaitable<StatusOr<control::Frame>> FrameConnection::Impl::ReadFrame() {
   char header[kFrameHeaderBytes];
   error_code error;
-  const auto header_token = asio::redirect_error(asio::use_awaitable, error);
+  auto read_token = asio::redirect_error(asio::use_awaitable, error);
   const auto header_buffer = asio::buffer(header, sizeof header);
-  co_await asio::async_read(socket, header_buffer, header_token);
+  co_await asio::async_read(socket, header_buffer, read_token);
   if (error) co_return Unavailable(peer + " closed the connection (" + error.message() + ")");
   const StatusOr<uint32_t> length = DecodeFrameLength(header);
   if (!length.ok()) co_return length.status().WithContext(peer);
   std::string body(*length, '\0');
   const auto body_buffer = asio::buffer(body);
-  co_await asio::async_read(socket, body_buffer, header_token);
+  co_await asio::async_read(socket, body_buffer, read_token);
   if (error) co_return Unavailable(peer + " closed the connection inside a frame");
   StatusOr<control::Frame> frame = DecodeFrameBody(body);
   if (!frame.ok()) co_return frame.status().WithContext(peer);
@@ -88,7 +88,7 @@ asio::awaitable<void> FrameConnection::Impl::WriteLoop() {
   const auto self = shared_from_this();
   while (!ended && !queue.empty()) {
     error_code error;
-    const auto token = asio::redirect_error(asio::use_awaitable, error);
+    auto token = asio::redirect_error(asio::use_awaitable, error);
     const auto buffer = asio::buffer(queue.front());
     co_await asio::async_write(socket, buffer, token);
     if (ended) break;

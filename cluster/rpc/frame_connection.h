@@ -1,9 +1,10 @@
-// Frames over a stream socket (TCP, or the socket pair of a worker) in an EventLoop: a coroutine reads, a queue writes.
+// Frames over a stream socket (TCP, or the socket pair of a worker) in an EventLoop: a coroutine
+// reads, a queue writes.
 //
-// Errors: on_closed gets the reason, once: Unavailable (closed by the other side, reset), Corruption (bytes that are no
-// frame), or what Close was given. It never runs in Send, Close or the destructor, but from the loop.
-// Thread rule: everything on the loop's thread. A connection may be destroyed at any time there, in its own callbacks
-// too; no callback runs after that.
+// Errors: on_closed gets the reason, once: Unavailable (closed by the other side, reset),
+// Corruption (bytes that are no frame), or what Close was given. It never runs in Send, Close or
+// the destructor, but from the loop. Thread rule: everything on the loop's thread. A connection may
+// be destroyed at any time there, in its own callbacks too; no callback runs after that.
 #pragma once
 
 #include <functional>

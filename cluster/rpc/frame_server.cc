@@ -46,20 +46,20 @@ struct FrameServer::Impl : std::enable_shared_from_this<FrameServer::Impl> {
 };
 
 void FrameServer::Impl::Accept() {
-  acceptor.async_accept([self = shared_from_this()](const boost::system::error_code& error,
-                                                    tcp::socket socket) {
-    if (!self->acceptor.is_open()) return;
-    if (!error) {
-      self->Adopt(std::move(socket));
-      if (self->acceptor.is_open()) self->Accept();
-      return;
-    }
-    WEFT_LOG(WARNING) << "accept on " << self->endpoint.ToString() << ": " << error.message();
-    self->retry.expires_after(kRetryDelay);
-    self->retry.async_wait([self](const boost::system::error_code&) {
-      if (self->acceptor.is_open()) self->Accept();
-    });
-  });
+  acceptor.async_accept(
+      [self = shared_from_this()](const boost::system::error_code& error, tcp::socket socket) {
+        if (!self->acceptor.is_open()) return;
+        if (!error) {
+          self->Adopt(std::move(socket));
+          if (self->acceptor.is_open()) self->Accept();
+          return;
+        }
+        WEFT_LOG(WARNING) << "accept on " << self->endpoint.ToString() << ": " << error.message();
+        self->retry.expires_after(kRetryDelay);
+        self->retry.async_wait([self](const boost::system::error_code&) {
+          if (self->acceptor.is_open()) self->Accept();
+        });
+      });
 }
 
 void FrameServer::Impl::Adopt(tcp::socket socket) {

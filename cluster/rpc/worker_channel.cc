@@ -1,5 +1,7 @@
 #include "cluster/rpc/worker_channel.h"
 
+#include <fcntl.h>
+
 #include <deque>
 #include <thread>
 #include <utility>
@@ -73,6 +75,8 @@ WorkerChannel::WorkerChannel(WorkerChannelOptions options)
     : impl_(std::make_unique<Impl>(std::move(options))) {
   WEFT_CHECK_GE(impl_->options.fd, 0);
   WEFT_CHECK(impl_->options.on_lost != nullptr);
+  ::fcntl(impl_->options.fd, F_SETFD,
+          FD_CLOEXEC);  // a child of the worker must not keep the line open
   impl_->reader = std::thread([impl = impl_.get()] { impl->ReadLoop(); });
 }
 

@@ -1,14 +1,15 @@
-// A worker's line to the control plane: the socket that it inherits from its agent (`--control-fd`). A reader thread of
-// its own receives; so a Stop, or the agent's death, is seen while the worker computes.
+// A worker's line to the control plane: the socket that it inherits from its agent
+// (`--control-fd`). A reader thread of its own receives; so a Stop, or the agent's death, is seen
+// while the worker computes.
 //
-//   WorkerChannel channel({.fd = fd, .rank = rank, .on_lost = [](const Status&) { std::_Exit(kExitLost); }});
-//   channel.Send(hello);                         // any thread
-//   auto start = channel.Receive(deadline);      // Start, SaveGrant, SaveOutcome, in order
-//   if (channel.stop_requested()) ...            // polled at a step boundary
+//   WorkerChannel channel({.fd = fd, .rank = rank, .on_lost = [](const Status&) {
+//   std::_Exit(kExitLost); }}); channel.Send(hello);                         // any thread auto
+//   start = channel.Receive(deadline);      // Start, SaveGrant, SaveOutcome, in order if
+//   (channel.stop_requested()) ...            // polled at a step boundary
 //
-// Errors: DeadlineExceeded from Receive leaves the channel usable. Once the agent is gone every call gives Unavailable
-// with the first cause.
-// Thread rule: every method from any thread; on_lost runs on the reader thread, at most once, never after the destructor.
+// Errors: DeadlineExceeded from Receive leaves the channel usable. Once the agent is gone every
+// call gives Unavailable with the first cause. Thread rule: every method from any thread; on_lost
+// runs on the reader thread, at most once, never after the destructor.
 #pragma once
 
 #include <functional>
@@ -24,7 +25,8 @@ namespace weft {
 struct WorkerChannelOptions {
   int fd = -1;
   int rank = -1;
-  // The agent is gone (EOF, or bytes that are no frame). A worker must not outlive its agent: leave the process at once.
+  // The agent is gone (EOF, or bytes that are no frame). A worker must not outlive its agent: leave
+  // the process at once.
   std::function<void(const Status&)> on_lost;
   // A message that the agent does not take for so long means that it hangs.
   Duration send_timeout = std::chrono::seconds(30);
