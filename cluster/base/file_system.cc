@@ -55,9 +55,10 @@ class RealFileSystem : public FileSystem {
   }
 
   StatusOr<std::string> ReadFile(const std::string& path) override {
-    WEFT_ASSIGN_OR_RETURN(const uint64_t size, FileSize(path));
-    std::string bytes(size, '\0');
-    WEFT_RETURN_IF_ERROR(ReadRange(path, 0, size, bytes.data()));
+    const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return ErrnoStatus("open " + path, errno);
+    StatusOr<std::string> bytes = ReadToEnd(path, fd);
+    ::close(fd);
     return bytes;
   }
 
@@ -135,6 +136,24 @@ class RealFileSystem : public FileSystem {
   }
 
  private:
+  // Until the end, not by size: a pipe or a file of /proc has none.
+  static StatusOr<std::string> ReadToEnd(const std::string& path, int fd) {
+    struct stat st = {};
+    if (::fstat(fd, &st) != 0) return ErrnoStatus("stat " + path, errno);
+    std::string bytes(static_cast<size_t>(st.st_size) + 1, '\0');
+    size_t used = 0;
+    while (true) {
+      const ssize_t n = ::read(fd, bytes.data() + used, bytes.size() - used);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return ErrnoStatus("read " + path, errno);
+      if (n == 0) break;
+      used += static_cast<size_t>(n);
+      if (used == bytes.size()) bytes.resize(2 * used + 4096);
+    }
+    bytes.resize(used);
+    return bytes;
+  }
+
   static StatusOr<std::unique_ptr<WritableFile>> Open(const std::string& path, int flags) {
     const int fd = ::open(path.c_str(), flags, 0644);
     if (fd < 0) return ErrnoStatus("create " + path, errno);
@@ -149,14 +168,27 @@ FileSystem* PosixFileSystem() {
   return fs;
 }
 
+namespace {
+
+Status WriteAndSync(FileSystem* fs, const std::string& path, std::string_view bytes) {
+  WEFT_ASSIGN_OR_RETURN(auto file, fs->CreateExclusive(path));
+  WEFT_RETURN_IF_ERROR(file->Append(bytes));
+  WEFT_RETURN_IF_ERROR(file->Sync());
+  return file->Close();
+}
+
+}  // namespace
+
 Status WriteFileDurably(FileSystem* fs, const std::string& path, std::string_view bytes) {
   const std::string temporary = path + ".tmp";
   if (fs->Exists(temporary)) WEFT_RETURN_IF_ERROR(fs->Remove(temporary));
-  WEFT_ASSIGN_OR_RETURN(auto file, fs->CreateExclusive(temporary));
-  WEFT_RETURN_IF_ERROR(file->Append(bytes));
-  WEFT_RETURN_IF_ERROR(file->Sync());
-  WEFT_RETURN_IF_ERROR(file->Close());
-  WEFT_RETURN_IF_ERROR(fs->Rename(temporary, path));
+  Status status = WriteAndSync(fs, temporary, bytes);
+  if (status.ok()) status = fs->Rename(temporary, path);
+  if (!status.ok()) {
+    // Half a file may fill the last of the disk. The first error is the one to tell.
+    if (fs->Exists(temporary)) (void)fs->Remove(temporary);
+    return status;
+  }
   return fs->SyncDir(ParentPath(path));
 }
 

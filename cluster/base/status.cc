@@ -67,6 +67,8 @@ Status ErrnoStatus(const std::string& what, int error_number) {
     case EROFS:
     case EISDIR:
     case EINVAL:
+    case ENAMETOOLONG:
+    case ELOOP:
       return InvalidArgument(std::move(message));
     case ENOSPC:
     case EDQUOT:

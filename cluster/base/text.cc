@@ -1,8 +1,11 @@
 #include "cluster/base/text.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <numeric>
+#include <optional>
+#include <utility>
 
 namespace weft {
 namespace {
@@ -28,15 +31,33 @@ std::string Format(const char* format, double value, const char* unit) {
   return text;
 }
 
-bool ParseRange(std::string_view body, std::string* first, std::string* last) {
+// "{007..012}" at the start of `text`.
+struct NumberRange {
+  size_t first = 0;
+  size_t last = 0;
+  size_t width = 0;   // digits, filled up with zeros
+  size_t length = 0;  // characters that the range takes in the text
+};
+
+std::optional<size_t> ParseNumber(std::string_view digits) {
+  size_t number = 0;
+  const char* const end = digits.data() + digits.size();
+  const auto [stop, error] = std::from_chars(digits.data(), end, number);
+  if (digits.empty() || digits.size() > 9 || error != std::errc() || stop != end)
+    return std::nullopt;
+  return number;
+}
+
+std::optional<NumberRange> ParseRange(std::string_view text) {
+  const size_t close = text.find('}');
+  if (text.empty() || text[0] != '{' || close == std::string_view::npos) return std::nullopt;
+  const std::string_view body = text.substr(1, close - 1);
   const size_t dots = body.find("..");
-  if (dots == std::string_view::npos) return false;
-  *first = body.substr(0, dots);
-  *last = body.substr(dots + 2);
-  const auto is_number = [](const std::string& s) {
-    return !s.empty() && s.size() < 10 && std::all_of(s.begin(), s.end(), [](char c) { return c >= '0' && c <= '9'; });
-  };
-  return is_number(*first) && is_number(*last);
+  if (dots == std::string_view::npos) return std::nullopt;
+  const auto first = ParseNumber(body.substr(0, dots));
+  const auto last = ParseNumber(body.substr(dots + 2));
+  if (!first || !last || *first > *last) return std::nullopt;
+  return NumberRange{.first = *first, .last = *last, .width = dots, .length = close + 1};
 }
 
 }  // namespace
@@ -120,22 +141,29 @@ std::string HumanSeconds(double seconds) {
 }
 
 std::vector<std::string> ExpandBraces(std::string_view text) {
-  const size_t open = text.find('{');
-  const size_t close = text.find('}', open == std::string_view::npos ? 0 : open);
-  std::string first;
-  std::string last;
-  if (open == std::string_view::npos || close == std::string_view::npos ||
-      !ParseRange(text.substr(open + 1, close - open - 1), &first, &last)) {
-    return {std::string(text)};
+  std::vector<std::string> names = {""};
+  for (size_t i = 0; i < text.size();) {
+    const auto range = ParseRange(text.substr(i));
+    if (!range) {
+      for (std::string& name : names) name += text[i];
+      ++i;
+      continue;
+    }
+    i += range->length;
+    const size_t count = range->last - range->first + 1;
+    if (count > kMaxExpansion / names.size()) return {std::string(text)};
+    std::vector<std::string> longer;
+    longer.reserve(names.size() * count);
+    for (const std::string& name : names) {
+      for (size_t n = range->first; n <= range->last; ++n) {
+        const std::string digits = std::to_string(n);
+        longer.push_back(
+            name + std::string(range->width - std::min(range->width, digits.size()), '0') + digits);
+      }
+    }
+    names = std::move(longer);
   }
-  std::vector<std::string> expanded;
-  for (long i = std::stol(first); i <= std::stol(last); ++i) {
-    std::string number = std::to_string(i);
-    number.insert(0, first.size() > number.size() ? first.size() - number.size() : 0, '0');
-    const std::string name = std::string(text.substr(0, open)) + number + std::string(text.substr(close + 1));
-    for (std::string& rest : ExpandBraces(name)) expanded.push_back(std::move(rest));
-  }
-  return expanded;
+  return names;
 }
 
 }  // namespace weft

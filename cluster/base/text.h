@@ -3,6 +3,7 @@
 // Thread rule: pure functions.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,7 +23,10 @@ std::string Join(const std::vector<std::string>& parts, std::string_view separat
 std::string HumanBytes(double bytes);
 std::string HumanSeconds(double seconds);
 
-// "a-{000..002}.tar" -> a-000.tar, a-001.tar, a-002.tar; text without braces is returned as it is.
+// "a-{000..002}.tar" -> a-000.tar, a-001.tar, a-002.tar; several ranges give all combinations, the last one fastest.
+// Braces that are no rising range of numbers stay as they are; so does the whole text if it stands for more than
+// kMaxExpansion names.
+inline constexpr size_t kMaxExpansion = 10'000'000;
 std::vector<std::string> ExpandBraces(std::string_view text);
 
 }  // namespace weft
