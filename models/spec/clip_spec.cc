@@ -1,0 +1,229 @@
+#include "models/spec/clip_spec.h"
+
+#include <cmath>
+#include <utility>
+
+namespace weft {
+namespace {
+
+// open_clip's rule, to the letter: by substring.
+bool Decays(const ParamSpec& param) {
+  if (param.shape.size() < 2) return false;
+  for (const char* part : {"bn", "ln", "bias", "logit_scale"}) {
+    if (param.name.find(part) != std::string::npos) return false;
+  }
+  return true;
+}
+
+// Builds the parameter list of one block.
+class Params {
+ public:
+  explicit Params(BlockSpec* block) : block_(block) {}
+
+  ParamSpec& Add(const std::string& name, std::vector<int64_t> shape, Init init) {
+    ParamSpec param;
+    param.name = name;
+    param.shape = std::move(shape);
+    param.init = init;
+    param.owner = block_->name;
+    param.decay = Decays(param);
+    block_->params.push_back(std::move(param));
+    return block_->params.back();
+  }
+  void LayerNorm(const std::string& name, int64_t width) {
+    Add(name + ".weight", {width}, Init::Constant(1)).keep_fp32 = true;
+    Add(name + ".bias", {width}, Init::Constant(0)).keep_fp32 = true;
+  }
+
+ private:
+  BlockSpec* block_;
+};
+
+// What differs between the towers' transformer blocks.
+struct TransformerInit {
+  Init in_proj;
+  Init out_proj;
+  Init c_fc;
+  Init c_proj;
+};
+
+struct Tower {
+  std::string name;
+  std::string prefix;  // of block and parameter names: "visual.transformer.resblocks."
+  int64_t tokens = 0;
+  int64_t width = 0;
+  int64_t layers = 0;
+  TransformerInit init;
+};
+
+BlockSpec TransformerBlock(const Tower& tower, int64_t layer, const std::string& input) {
+  const int64_t width = tower.width;
+  const auto tokens = static_cast<double>(tower.tokens);
+  BlockSpec block;
+  block.name = tower.prefix + std::to_string(layer);
+  block.tower = tower.name;
+  const std::string prefix = block.name + ".";
+  Params params(&block);
+  params.LayerNorm(prefix + "ln_1", width);
+  params.Add(prefix + "attn.in_proj_weight", {3 * width, width}, tower.init.in_proj).tp_dim = 0;
+  params.Add(prefix + "attn.in_proj_bias", {3 * width}, Init::Constant(0)).tp_dim = 0;
+  params.Add(prefix + "attn.out_proj.weight", {width, width}, tower.init.out_proj).tp_dim = 1;
+  params.Add(prefix + "attn.out_proj.bias", {width}, Init::Constant(0));
+  params.LayerNorm(prefix + "ln_2", width);
+  params.Add(prefix + "mlp.c_fc.weight", {4 * width, width}, tower.init.c_fc).tp_dim = 0;
+  params.Add(prefix + "mlp.c_fc.bias", {4 * width}, Init::FanInUniform(width)).tp_dim = 0;
+  params.Add(prefix + "mlp.c_proj.weight", {width, 4 * width}, tower.init.c_proj).tp_dim = 1;
+  params.Add(prefix + "mlp.c_proj.bias", {width}, Init::FanInUniform(4 * width));
+  const auto w = static_cast<double>(width);
+  block.forward_flops = 24 * tokens * w * w + 4 * tokens * tokens * w;
+  block.inputs = {{input, {tower.tokens, width}}};
+  block.outputs = {{block.name + ".out", {tower.tokens, width}}};
+  return block;
+}
+
+// Appends the tower's transformer blocks and then `head`, which reads the last one's output.
+void AppendTower(const Tower& tower, BlockSpec head, ModelSpec* spec) {
+  for (int64_t layer = 0; layer < tower.layers; ++layer) {
+    const std::string input = spec->blocks.back().outputs[0].name;
+    spec->blocks.push_back(TransformerBlock(tower, layer, input));
+  }
+  head.inputs.insert(head.inputs.begin(), spec->blocks.back().outputs[0]);
+  spec->blocks.push_back(std::move(head));
+}
+
+void AppendVision(const ClipConfig& config, ModelSpec* spec) {
+  const int64_t width = config.vision_width;
+  const int64_t fan_in = 3 * config.patch_size * config.patch_size;
+  const Init scaled_normal = Init::Normal(1 / std::sqrt(static_cast<double>(width)));
+  BlockSpec embed;
+  embed.name = "visual.embed";
+  embed.tower = "visual";
+  Params params(&embed);
+  params.Add("visual.class_embedding", {width}, scaled_normal);
+  params.Add("visual.positional_embedding", {config.vision_tokens(), width}, scaled_normal);
+  params.Add("visual.conv1.weight", {width, 3, config.patch_size, config.patch_size}, Init::FanInUniform(fan_in));
+  params.LayerNorm("visual.ln_pre", width);
+  embed.forward_flops = 2.0 * static_cast<double>(config.patches() * fan_in * width);
+  embed.inputs = {{"pixels", {3, config.image_size, config.image_size}, false}};
+  embed.outputs = {{"visual.embed.out", {config.vision_tokens(), width}}};
+  spec->blocks.push_back(std::move(embed));
+
+  BlockSpec head;
+  head.name = "visual.head";
+  head.tower = "visual";
+  Params head_params(&head);
+  head_params.LayerNorm("visual.ln_post", width);
+  head_params.Add("visual.proj", {width, config.embed_dim}, scaled_normal);
+  head.forward_flops = 2.0 * static_cast<double>(width * config.embed_dim);
+  head.outputs = {{"image_features", {config.embed_dim}}};
+
+  Tower tower{"visual", "visual.transformer.resblocks.", config.vision_tokens(), width, config.vision_layers, {}};
+  tower.init = {Init::XavierUniform(width, 3 * width), Init::FanInUniform(width), Init::FanInUniform(width),
+                Init::FanInUniform(4 * width)};
+  AppendTower(tower, std::move(head), spec);
+}
+
+void AppendText(const ClipConfig& config, ModelSpec* spec) {
+  const int64_t width = config.text_width;
+  const auto w = static_cast<double>(width);
+  BlockSpec embed;
+  embed.name = "text.embed";
+  embed.tower = "text";
+  Params params(&embed);
+  params.Add("token_embedding.weight", {config.vocab_size, width}, Init::Normal(0.02)).tp_dim = 0;
+  params.Add("positional_embedding", {config.context_length, width}, Init::Normal(0.01));
+  embed.inputs = {{"ids", {config.context_length}, false}};
+  embed.outputs = {{"text.embed.out", {config.context_length, width}}};
+  spec->blocks.push_back(std::move(embed));
+
+  BlockSpec head;
+  head.name = "text.head";
+  head.tower = "text";
+  Params head_params(&head);
+  head_params.LayerNorm("ln_final", width);
+  head_params.Add("text_projection", {width, config.embed_dim}, Init::Normal(1 / std::sqrt(w)));
+  head.forward_flops = 2.0 * static_cast<double>(width * config.embed_dim);
+  head.inputs = {{"eot", {}, false}};
+  head.outputs = {{"text_features", {config.embed_dim}}};
+
+  Tower tower{"text", "transformer.resblocks.", config.context_length, width, config.text_layers, {}};
+  const Init projection = Init::Normal(1 / std::sqrt(w * 2 * static_cast<double>(config.text_layers)));
+  tower.init = {Init::Normal(1 / std::sqrt(w)), projection, Init::Normal(1 / std::sqrt(2 * w)), projection};
+  AppendTower(tower, std::move(head), spec);
+}
+
+Status CheckPositive(const char* field, int64_t value) {
+  if (value > 0) return OkStatus();
+  return InvalidArgument(std::string("model.clip.") + field + ": must be set and positive, is " +
+                         std::to_string(value));
+}
+
+Status CheckHeads(const char* tower, int64_t width, int64_t heads) {
+  if (heads > 0 && width % heads == 0) return OkStatus();
+  return InvalidArgument(std::string("model.clip.") + tower + "_heads: " + std::to_string(heads) +
+                         " does not divide " + tower + "_width " + std::to_string(width));
+}
+
+}  // namespace
+
+StatusOr<ClipConfig> ResolveClip(const ClipModel& recipe) {
+  ClipConfig config;
+  config.embed_dim = recipe.embed_dim();
+  config.image_size = recipe.image_size();
+  config.patch_size = recipe.patch_size();
+  config.vision_width = recipe.vision_width();
+  config.vision_layers = recipe.vision_layers();
+  config.vision_heads = recipe.has_vision_heads() ? recipe.vision_heads() : config.vision_width / 64;
+  config.context_length = recipe.context_length();
+  config.vocab_size = recipe.vocab_size();
+  config.text_width = recipe.text_width();
+  config.text_layers = recipe.text_layers();
+  config.text_heads = recipe.has_text_heads() ? recipe.text_heads() : config.text_width / 64;
+  config.logit_scale_init = recipe.logit_scale_init();
+  config.logit_scale_max = recipe.logit_scale_max();
+
+  const std::pair<const char*, int64_t> positive[] = {
+      {"embed_dim", config.embed_dim},           {"image_size", config.image_size},
+      {"patch_size", config.patch_size},         {"vision_width", config.vision_width},
+      {"vision_layers", config.vision_layers},   {"context_length", config.context_length},
+      {"vocab_size", config.vocab_size},         {"text_width", config.text_width},
+      {"text_layers", config.text_layers},
+  };
+  for (const auto& [field, value] : positive) WEFT_RETURN_IF_ERROR(CheckPositive(field, value));
+  WEFT_RETURN_IF_ERROR(CheckHeads("vision", config.vision_width, config.vision_heads));
+  WEFT_RETURN_IF_ERROR(CheckHeads("text", config.text_width, config.text_heads));
+  if (config.image_size % config.patch_size != 0) {
+    return InvalidArgument("model.clip.patch_size: " + std::to_string(config.patch_size) +
+                           " does not divide image_size " + std::to_string(config.image_size));
+  }
+  if (config.logit_scale_max <= 0) {
+    return InvalidArgument("model.clip.logit_scale_max: must be positive");
+  }
+  if (config.logit_scale_init < 0 || config.logit_scale_init > config.logit_scale_max) {
+    return InvalidArgument("model.clip.logit_scale_init: must lie in [0, logit_scale_max]");
+  }
+  return config;
+}
+
+ModelSpec MakeClipSpec(const ClipConfig& config) {
+  ModelSpec spec;
+  spec.family = "clip";
+  AppendVision(config, &spec);
+  AppendText(config, &spec);
+
+  JoinSpec join;
+  join.name = "contrastive";
+  join.inputs = {{"image_features", {config.embed_dim}}, {"text_features", {config.embed_dim}}};
+  ParamSpec scale;
+  scale.name = "logit_scale";
+  scale.init = Init::Constant(config.logit_scale_init);
+  scale.decay = false;
+  scale.keep_fp32 = true;
+  scale.owner = join.name;
+  scale.clamp = ClampRange{0, config.logit_scale_max};
+  join.params = {scale};
+  spec.joins.push_back(std::move(join));
+  return spec;
+}
+
+}  // namespace weft
