@@ -1,0 +1,65 @@
+#include "parallel/data/slots.h"
+
+#include <algorithm>
+
+#include "cluster/base/logging.h"
+
+namespace weft {
+
+SlotRange SlotsOfRank(int num_slots, int ranks, int rank) {
+  WEFT_CHECK(ranks >= 1 && ranks <= num_slots && rank >= 0 && rank < ranks)
+      << "rank " << rank << " of " << ranks << " with " << num_slots << " slots";
+  const int base = num_slots / ranks;
+  const int extra = num_slots % ranks;
+  return {rank * base + std::min(rank, extra), base + (rank < extra ? 1 : 0)};
+}
+
+SlotRange NodeSlots(int num_slots, SlotNode node) {
+  const int first = node.index << node.level;
+  const int end = std::min(num_slots, (node.index + 1) << node.level);
+  return {first, std::max(0, end - first)};
+}
+
+SlotNode NodeParent(SlotNode node) { return {node.level + 1, node.index / 2}; }
+
+bool HasSibling(int num_slots, SlotNode node) {
+  return node.index % 2 == 1 || ((node.index + 1) << node.level) < num_slots;
+}
+
+SlotNode RootNode(int num_slots) {
+  SlotNode root;
+  while ((1 << root.level) < num_slots) ++root.level;
+  return root;
+}
+
+std::vector<SlotNode> CompleteSubtrees(int num_slots, SlotRange range) {
+  std::vector<SlotNode> nodes;
+  for (int slot = range.first; slot < range.end();) {
+    // Climb from the leaf while the parent starts here and ends inside.
+    SlotNode node{0, slot};
+    const SlotNode root = RootNode(num_slots);
+    while (node.level < root.level) {
+      const SlotRange parent = NodeSlots(num_slots, NodeParent(node));
+      if (parent.first != slot || parent.end() > range.end()) break;
+      node = NodeParent(node);
+    }
+    nodes.push_back(node);
+    slot = NodeSlots(num_slots, node).end();
+  }
+  return nodes;
+}
+
+double TreeSum(std::span<const double> values) {
+  std::vector<double> level(values.begin(), values.end());
+  if (level.empty()) return 0;
+  while (level.size() > 1) {
+    std::vector<double> parents;
+    for (size_t i = 0; i < level.size(); i += 2) {
+      parents.push_back(i + 1 < level.size() ? level[i] + level[i + 1] : level[i]);
+    }
+    level = std::move(parents);
+  }
+  return level[0];
+}
+
+}  // namespace weft

@@ -1,0 +1,44 @@
+// Which slots a rank has, and the one binary tree in which everything is summed over slots. Pure integers.
+//
+// The tree pairs low bits first: leaf 2i with leaf 2i + 1, then those pairs, and so on; a lone child is its own parent
+// (promoted). Node (level, index) covers the slots [index << level, (index + 1) << level) that exist. A rank with
+// neighbouring slots sums them like a binary counter and is left with the complete subtrees that CompleteSubtrees names.
+// Thread rule: pure functions.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+namespace weft {
+
+struct SlotRange {
+  int first = 0;
+  int count = 0;
+  int end() const { return first + count; }
+  bool operator==(const SlotRange&) const = default;
+};
+
+// Neighbouring slots, as evenly as they go; the first ranks have one more. REQUIRES: ranks <= num_slots.
+SlotRange SlotsOfRank(int num_slots, int ranks, int rank);
+
+struct SlotNode {
+  int level = 0;
+  int index = 0;
+  bool operator==(const SlotNode&) const = default;
+};
+
+SlotRange NodeSlots(int num_slots, SlotNode node);
+// The parent, skipping none: (level + 1, index / 2).
+SlotNode NodeParent(SlotNode node);
+// false: the node is a left child without a sibling, so its value is its parent's.
+bool HasSibling(int num_slots, SlotNode node);
+SlotNode RootNode(int num_slots);
+
+// The largest nodes that lie wholly in `range`, from left to right. One node, the root, if range is everything.
+std::vector<SlotNode> CompleteSubtrees(int num_slots, SlotRange range);
+
+// Sum of one value a slot in tree order.
+double TreeSum(std::span<const double> values);
+
+}  // namespace weft

@@ -1,0 +1,55 @@
+// A block: the unit between whose ends the engine is the tape. Autograd lives inside one block only. The engine runs
+// Forward on detached inputs, keeps inputs and outputs, and later asks autograd for the gradients of that block alone.
+//
+// Thread rule: one thread.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "models/spec/model_spec.h"
+#include "parallel/engine/parameter.h"
+
+namespace weft {
+
+using NamedTensors = std::map<std::string, at::Tensor>;
+
+// Which micro-batch runs. Keyed random draws take their key and their offsets from here.
+struct MicroBatchContext {
+  uint64_t seed = 0;
+  int64_t step = 0;
+  int slot = 0;
+  int micro_batch = 0;
+  std::string wave;
+  // Row of the global batch that the first sample is.
+  int64_t first_row = 0;
+  bool training = true;
+};
+
+class Block {
+ public:
+  Block(BlockSpec spec, std::vector<Parameter*> parameters)
+      : spec_(std::move(spec)), parameters_(std::move(parameters)) {}
+  virtual ~Block() = default;
+  Block(const Block&) = delete;
+  Block& operator=(const Block&) = delete;
+
+  // `inputs` in the order of spec().inputs; returns the tensors of spec().outputs in that order. Called with and without
+  // grad mode, and again for recomputation: equal inputs must give equal bits.
+  virtual std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs, const MicroBatchContext& context) = 0;
+
+  const BlockSpec& spec() const { return spec_; }
+  const std::vector<Parameter*>& parameters() const { return parameters_; }
+
+ private:
+  BlockSpec spec_;
+  std::vector<Parameter*> parameters_;
+};
+
+}  // namespace weft

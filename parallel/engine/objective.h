@@ -1,0 +1,106 @@
+// An objective as data: phases that the engine runs one after the other. A Forward runs a wave (a run of blocks) on every
+// micro-batch of this rank's slots and puts its outputs into the step store; a Join reads them as leaves, computes losses
+// over a slot or over all slots, and leaves gradients; a Backward runs the wave's blocks backward from those. CLIP is
+// Forward, Join, Backward; objectives whose negatives need similarities first have two waves.
+//
+// Errors: a Join returns those of its collectives. Thread rule: one thread.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cluster/base/status.h"
+#include "models/spec/model_spec.h"
+#include "parallel/context.h"
+#include "parallel/engine/block.h"
+#include "parallel/engine/parameter.h"
+#include "parallel/engine/step_store.h"
+
+namespace weft {
+
+enum class PhaseKind { kForward, kJoin, kBackward };
+
+struct Phase {
+  PhaseKind kind = PhaseKind::kForward;
+  // Of the wave or the join.
+  std::string name;
+};
+
+// Blocks [first_block, end_block) of the model, run in this order. `outputs` go into the step store.
+struct Wave {
+  std::string name;
+  int first_block = 0;
+  int end_block = 0;
+  std::vector<std::string> outputs;
+};
+
+// What the mean of a loss term is taken over: the global batch, a slot (a paper's per-GPU mean), a micro-batch.
+enum class LossScope { kGlobal, kSlot, kMicroBatch };
+
+// The weight of one contribution: 1/N, 1/(V n_slot) or 1/(V M n_micro_batch) with `count` the N or n in question; zero
+// where the count is zero.
+double LossWeight(LossScope scope, double count, int num_slots, int micro_batches);
+
+// A term of the loss, the same on every rank: its value is weight * sum for kGlobal, and a sum of such products else.
+struct LossTerm {
+  std::string name;
+  double value = 0;
+};
+
+struct Metric {
+  std::string name;
+  double value = 0;
+};
+
+// What a join sees of the step.
+struct JoinContext {
+  ParallelContext* parallel = nullptr;
+  StepStore* store = nullptr;
+  int64_t step = 0;
+  uint64_t seed = 0;
+  int micro_batches = 1;
+  // Results, equal on all ranks.
+  std::vector<LossTerm> terms;
+  std::vector<Metric> metrics;
+  // Gradients of the join's own parameters from each own slot; the engine adds them to the slot's gradient.
+  struct ParamGrad {
+    Parameter* parameter = nullptr;
+    int slot = 0;
+    at::Tensor grad;
+  };
+  std::vector<ParamGrad> param_grads;
+};
+
+class Join {
+ public:
+  explicit Join(JoinSpec spec) : spec_(std::move(spec)) {}
+  virtual ~Join() = default;
+  Join(const Join&) = delete;
+  Join& operator=(const Join&) = delete;
+
+  // Collectives are the same on every rank, whatever the data.
+  virtual Status Run(JoinContext* context) = 0;
+  const JoinSpec& spec() const { return spec_; }
+
+ private:
+  JoinSpec spec_;
+};
+
+struct Objective {
+  std::vector<Wave> waves;
+  std::vector<Phase> phases;
+};
+
+// A model ready to run: blocks and joins hold pointers into the ParameterStore that they were made with.
+struct Model {
+  ModelSpec spec;
+  std::vector<std::unique_ptr<Block>> blocks;
+  std::vector<std::unique_ptr<Join>> joins;
+  Objective objective;
+};
+
+}  // namespace weft
