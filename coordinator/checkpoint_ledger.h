@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <variant>
@@ -163,6 +164,7 @@ class CheckpointCommitter {
   void Abort(const AbortAttempt& abort);
   // Applies the retention rule; failures are logged and tried again after the next commit.
   void Retire();
+  Status RetireOne(const CheckpointName& name);
 
   FileSystem* const fs_;
   Journal* const journal_;

@@ -38,6 +38,8 @@ struct JournalState {
   int finished_exit_code = 0;
   uint64_t accepted_bytes = 0;
   uint32_t accepted_crc = 0;
+  // The log goes on with bytes that do not verify: a torn last record, or damage.
+  bool torn = false;
 };
 
 // "epoch-0000007.log".
@@ -59,7 +61,8 @@ StatusOr<JournalState> ReplayJournal(FileSystem* fs, const std::string& run_dir)
 class Journal {
  public:
   // Claims the next epoch of <run_dir> (made if absent) and takes over: attempts whose manifest is there and verifies
-  // are rolled forward, the others are aborted. Without any log, checkpoints that verify are adopted from their manifests.
+  // are rolled forward, the others are aborted. Where no log is left, or the last one ends in bytes that do not verify,
+  // checkpoints that it does not know are adopted if they verify completely.
   // AlreadyExists: another coordinator claims an epoch at this moment.
   static StatusOr<std::unique_ptr<Journal>> Open(FileSystem* fs, const std::string& run_dir);
 

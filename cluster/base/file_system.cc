@@ -35,6 +35,14 @@ class PosixWritableFile : public WritableFile {
     return ::fdatasync(fd_) == 0 ? OkStatus() : ErrnoStatus("fsync " + path_, errno);
   }
 
+  Status Truncate(uint64_t size) override {
+    const auto end = static_cast<off_t>(size);
+    if (::ftruncate(fd_, end) != 0 || ::lseek(fd_, end, SEEK_SET) < 0) {
+      return ErrnoStatus("truncate " + path_, errno);
+    }
+    return OkStatus();
+  }
+
   Status Close() override {
     const int fd = std::exchange(fd_, -1);
     return ::close(fd) == 0 ? OkStatus() : ErrnoStatus("close " + path_, errno);

@@ -23,6 +23,8 @@ class WritableFile {
   virtual Status Append(std::string_view bytes) = 0;
   // Data and size reach the disk (fdatasync).
   virtual Status Sync() = 0;
+  // Cuts the file to its first `size` bytes; the next Append goes there. Durable only after Sync.
+  virtual Status Truncate(uint64_t size) = 0;
   virtual Status Close() = 0;
 };
 
