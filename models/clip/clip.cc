@@ -1,0 +1,168 @@
+// Shape legend: B samples, P patches, S tokens (P + 1 or context), W width, E embed.
+#include "models/clip/clip.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/add.h>
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/index_select.h>
+#include <ATen/ops/norm.h>
+
+#include <utility>
+
+#include "cluster/base/logging.h"
+#include "models/layers/embedding.h"
+#include "models/layers/layer_norm.h"
+#include "models/layers/linear.h"
+#include "models/layers/transformer_block.h"
+#include "models/losses/contrastive.h"
+
+namespace weft {
+namespace {
+
+constexpr double kNormEps = 1e-5;
+
+LayerNorm MakeNorm(ParameterStore* store, const std::string& name) {
+  return {store->Get(name + ".weight"), store->Get(name + ".bias"), kNormEps};
+}
+
+// Features leave the towers in fp32 (fp64): the loss is computed there.
+at::Tensor UnitRows(const at::Tensor& x_BE) {
+  const at::Tensor wide = x_BE.scalar_type() == at::kBFloat16 ? x_BE.to(at::kFloat) : x_BE;
+  return wide / wide.norm(2, {-1}, /*keepdim=*/true).clamp_min(1e-12);
+}
+
+class VisionEmbed : public Block {
+ public:
+  VisionEmbed(const BlockSpec& spec, int64_t patch_size, const PixelNorm& norm, ParameterStore* store)
+      : Block(spec, ParametersOf(spec.params, store)),
+        patch_size_(patch_size),
+        norm_(norm),
+        class_embedding_(store->Get("visual.class_embedding")),
+        positional_(store->Get("visual.positional_embedding")),
+        conv1_(store->Get("visual.conv1.weight"), nullptr),
+        ln_pre_(MakeNorm(store, "visual.ln_pre")) {}
+
+  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs, const MicroBatchContext&) override {
+    const at::ScalarType type = positional_->value.scalar_type();
+    const at::Tensor patches_BPW = conv1_(Patches(inputs[0], patch_size_, norm_, type));
+    const at::Tensor cls = class_embedding_->value.expand({patches_BPW.size(0), 1, patches_BPW.size(2)});
+    const at::Tensor x_BSW = at::add(at::cat({cls, patches_BPW}, 1), positional_->value);
+    return {ln_pre_(x_BSW)};
+  }
+
+ private:
+  int64_t patch_size_;
+  PixelNorm norm_;
+  Parameter* class_embedding_;
+  Parameter* positional_;
+  Linear conv1_;
+  LayerNorm ln_pre_;
+};
+
+class VisionHead : public Block {
+ public:
+  VisionHead(const BlockSpec& spec, ParameterStore* store)
+      : Block(spec, ParametersOf(spec.params, store)),
+        ln_post_(MakeNorm(store, "visual.ln_post")),
+        proj_(store->Get("visual.proj"), nullptr, WeightLayout::kInOut) {}
+
+  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs, const MicroBatchContext&) override {
+    return {UnitRows(proj_(ln_post_(inputs[0].select(1, 0))))};
+  }
+
+ private:
+  LayerNorm ln_post_;
+  Linear proj_;
+};
+
+class TextEmbed : public Block {
+ public:
+  TextEmbed(const BlockSpec& spec, ParameterStore* store)
+      : Block(spec, ParametersOf(spec.params, store)),
+        tokens_(store->Get("token_embedding.weight")),
+        positional_(store->Get("positional_embedding")) {}
+
+  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs, const MicroBatchContext&) override {
+    return {at::add(tokens_(inputs[0]), positional_->value)};
+  }
+
+ private:
+  Embedding tokens_;
+  Parameter* positional_;
+};
+
+class TextHead : public Block {
+ public:
+  TextHead(const BlockSpec& spec, ParameterStore* store)
+      : Block(spec, ParametersOf(spec.params, store)),
+        ln_final_(MakeNorm(store, "ln_final")),
+        projection_(store->Get("text_projection"), nullptr, WeightLayout::kInOut) {}
+
+  // ln_final works on rows, so only the end-of-text rows need it.
+  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs, const MicroBatchContext&) override {
+    const at::Tensor& x_BSW = inputs[0];
+    const at::Tensor rows = at::arange(x_BSW.size(0)).mul_(x_BSW.size(1)).add_(inputs[1]);
+    const at::Tensor eot_BW = at::index_select(x_BSW.flatten(0, 1), 0, rows);
+    return {UnitRows(projection_(ln_final_(eot_BW)))};
+  }
+
+ private:
+  LayerNorm ln_final_;
+  Linear projection_;
+};
+
+std::unique_ptr<Block> MakeBlock(const ClipConfig& config, const BlockSpec& spec, const PixelNorm& norm,
+                                 ParameterStore* store) {
+  if (spec.name == "visual.embed") return std::make_unique<VisionEmbed>(spec, config.patch_size, norm, store);
+  if (spec.name == "visual.head") return std::make_unique<VisionHead>(spec, store);
+  if (spec.name == "text.embed") return std::make_unique<TextEmbed>(spec, store);
+  if (spec.name == "text.head") return std::make_unique<TextHead>(spec, store);
+  TransformerOptions options;
+  options.heads = spec.tower == "visual" ? config.vision_heads : config.text_heads;
+  options.causal = spec.tower == "text";
+  options.norm_eps = kNormEps;
+  return std::make_unique<TransformerBlock>(spec, options, store);
+}
+
+// The output `name` of the tower's blocks, run one after the other without a tape.
+at::Tensor RunTower(Model* model, const std::string& tower, NamedTensors values, const std::string& name) {
+  const at::NoGradGuard no_grad;
+  MicroBatchContext context;
+  context.training = false;
+  for (const auto& block : model->blocks) {
+    if (block->spec().tower != tower) continue;
+    std::vector<at::Tensor> inputs;
+    for (const ActivationSpec& input : block->spec().inputs) inputs.push_back(values.at(input.name));
+    const std::vector<at::Tensor> outputs = block->Forward(inputs, context);
+    for (size_t i = 0; i < outputs.size(); ++i) values[block->spec().outputs[i].name] = outputs[i];
+  }
+  return values.at(name);
+}
+
+}  // namespace
+
+std::unique_ptr<Model> MakeClip(const ClipConfig& config, const ModelSpec& spec, const PixelNorm& norm,
+                                ParameterStore* store) {
+  auto model = std::make_unique<Model>();
+  model->spec = spec;
+  for (const BlockSpec& block : spec.blocks) model->blocks.push_back(MakeBlock(config, block, norm, store));
+  ContrastiveOptions contrastive;
+  contrastive.wave = "main";
+  model->joins.push_back(std::make_unique<ContrastiveJoin>(spec.joins[0], contrastive, store));
+  Wave wave{"main", 0, static_cast<int>(spec.blocks.size()), {"image_features", "text_features"}};
+  model->objective.waves = {wave};
+  model->objective.phases = {
+      {PhaseKind::kForward, "main"}, {PhaseKind::kJoin, "contrastive"}, {PhaseKind::kBackward, "main"}};
+  return model;
+}
+
+at::Tensor EncodeImages(Model* model, const at::Tensor& pixels) {
+  return RunTower(model, "visual", {{"pixels", pixels}}, "image_features");
+}
+
+at::Tensor EncodeTexts(Model* model, const at::Tensor& ids, const at::Tensor& eot) {
+  return RunTower(model, "text", {{"ids", ids}, {"eot", eot}}, "text_features");
+}
+
+}  // namespace weft

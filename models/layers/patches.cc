@@ -1,0 +1,28 @@
+#include "models/layers/patches.h"
+
+#include <ATen/ops/tensor.h>
+
+namespace weft {
+
+at::Tensor Patches(const at::Tensor& pixels, int64_t patch_size, const PixelNorm& norm, at::ScalarType type) {
+  const int64_t b = pixels.size(0);
+  const int64_t channels = pixels.size(1);
+  const int64_t grid = pixels.size(2) / patch_size;
+  at::Tensor x = pixels;
+  if (pixels.scalar_type() == at::kByte) {
+    const at::ScalarType wide = type == at::kDouble ? at::kDouble : at::kFloat;
+    std::array<double, 3> scale;
+    std::array<double, 3> shift;
+    for (size_t c = 0; c < 3; ++c) {
+      scale[c] = 1 / (255 * norm.std[c]);
+      shift[c] = -norm.mean[c] / norm.std[c];
+    }
+    x = x.to(wide).mul_(at::tensor(scale, wide).view({3, 1, 1})).add_(at::tensor(shift, wide).view({3, 1, 1}));
+  }
+  return x.to(type)
+      .view({b, channels, grid, patch_size, grid, patch_size})
+      .permute({0, 2, 4, 1, 3, 5})
+      .reshape({b, grid * grid, channels * patch_size * patch_size});
+}
+
+}  // namespace weft

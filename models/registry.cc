@@ -1,0 +1,41 @@
+#include "models/registry.h"
+
+#include "models/clip/clip.h"
+#include "models/layers/patches.h"
+#include "models/spec/clip_spec.h"
+
+namespace weft {
+namespace {
+
+StatusOr<PixelNorm> ReadPixelNorm(const AugmentRecipe& augment) {
+  PixelNorm norm;
+  const auto read = [](const auto& values, const std::string& field, std::array<double, 3>* out) {
+    if (values.empty()) return OkStatus();
+    if (values.size() != 3) return InvalidArgument("data.augment." + field + ": wants 3 values, has " + std::to_string(values.size()));
+    for (int c = 0; c < 3; ++c) (*out)[static_cast<size_t>(c)] = values[c];
+    return OkStatus();
+  };
+  WEFT_RETURN_IF_ERROR(read(augment.mean(), "mean", &norm.mean));
+  WEFT_RETURN_IF_ERROR(read(augment.std(), "std", &norm.std));
+  for (const double std : norm.std) {
+    if (std <= 0) return InvalidArgument("data.augment.std: must be positive");
+  }
+  return norm;
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Model>> MakeModel(const Recipe& recipe, const ModelSpec& spec, ParameterStore* store) {
+  WEFT_ASSIGN_OR_RETURN(const PixelNorm norm, ReadPixelNorm(recipe.data().augment()));
+  switch (recipe.model().family_case()) {
+    case ModelRecipe::kClip: {
+      WEFT_ASSIGN_OR_RETURN(const ClipConfig config, ResolveClip(recipe.model().clip()));
+      return MakeClip(config, spec, norm, store);
+    }
+    case ModelRecipe::FAMILY_NOT_SET:
+      break;
+  }
+  return InvalidArgument("model: no family is set; write e.g. model { clip { ... } }");
+}
+
+}  // namespace weft

@@ -1,0 +1,77 @@
+// AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW) on this rank's shard of the parameters: ZeRO stage 1. Master
+// weights and moments are in the accumulation type. LibTorch's fused kernel runs on ranges whose ends are multiples of
+// ParameterStore::kBlock, so the bits do not depend on the number of ranks; afterwards every rank gets every value.
+//
+// Errors: those of the communicator; Import passes on what `read` returns. Thread rule: one thread.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "cluster/base/status.h"
+#include "cluster/config/recipe.pb.h"
+#include "parallel/data/gradient_reducer.h"
+#include "parallel/engine/parameter_store.h"
+
+namespace weft {
+
+// A contiguous range of a named tensor of the training state, in this rank's memory.
+struct StateSlice {
+  // "param/NAME" (master weights; the value itself where the parameter is not trained), "adam.m/NAME", "adam.v/NAME".
+  std::string name;
+  const char* dtype = "f32";  // "f32", "f64", "bf16"
+  std::vector<int64_t> global_shape;
+  int64_t flat_begin = 0;
+  int64_t flat_end = 0;
+  void* data = nullptr;
+  size_t bytes = 0;
+};
+
+class AdamW {
+ public:
+  AdamW(const OptimizerRecipe& options, ParameterStore* store);
+  AdamW(const AdamW&) = delete;
+  AdamW& operator=(const AdamW&) = delete;
+
+  // One update from the reducer's shards, then clamps and ParameterStore::Publish. A collective.
+  Status Step(double lr, const GradientReducer& gradients);
+
+  // Updates so far.
+  int64_t step_count() const { return step_count_; }
+
+  // All of the state that this rank owns; over all ranks each element of each tensor once. Pointers stay valid.
+  std::vector<StateSlice> ExportState() const;
+
+  // Fills what this rank owns: `read(name, flat_begin, flat_end, out)` writes the elements in the dtype that ExportState
+  // gives for that name. Then publishes the values. A collective if `read` succeeds everywhere.
+  using Read = std::function<Status(const std::string& name, int64_t flat_begin, int64_t flat_end, void* out)>;
+  Status ImportState(int64_t step_count, const Read& read);
+
+ private:
+  // Neighbouring blocks of the shard with the same decay.
+  struct Range {
+    int64_t begin = 0;
+    int64_t end = 0;
+  };
+  struct GroupState {
+    at::Tensor m;
+    at::Tensor v;
+    std::vector<Range> decayed;
+    std::vector<Range> undecayed;
+  };
+  void FindRanges(const ParameterGroup& group, GroupState* state) const;
+  void Update(const ParameterGroup& group, const GroupState& state, const std::vector<Range>& ranges,
+              const at::Tensor& grads, double lr, double decay);
+  void Clamp(const ParameterGroup& group);
+
+  OptimizerRecipe options_;
+  ParameterStore* store_;
+  std::vector<GroupState> groups_;
+  int64_t step_count_ = 0;
+};
+
+}  // namespace weft
