@@ -54,25 +54,25 @@ struct Voidify {
 #define WEFT_SEVERITY_WARNING ::weft::LogSeverity::kWarning
 #define WEFT_SEVERITY_ERROR ::weft::LogSeverity::kError
 #define WEFT_SEVERITY_FATAL ::weft::LogSeverity::kFatal
-#define WEFT_LOG(severity) \
-  ::weft::LogMessage(__FILE__, __LINE__, WEFT_SEVERITY_##severity).stream()
+#define WEFT_LOG(severity) ::weft::LogMessage(__FILE__, __LINE__, WEFT_SEVERITY_##severity).stream()
 
-#define WEFT_CHECK(condition)                          \
-  (condition) ? (void)0                                \
-              : ::weft::logging_internal::Voidify() &  \
-                    WEFT_LOG(FATAL) << "Check failed: " #condition " "
-#define WEFT_CHECK_OP(op, a, b)                                                                \
-  ((a)op(b)) ? (void)0                                                                         \
-             : ::weft::logging_internal::Voidify() & WEFT_LOG(FATAL)                           \
-                   << "Check failed: " #a " " #op " " #b " (" << (a) << " against " << (b) << ") "
+#define WEFT_CHECK(condition) \
+  (condition)                 \
+      ? (void)0               \
+      : ::weft::logging_internal::Voidify() & WEFT_LOG(FATAL) << "Check failed: " #condition " "
+#define WEFT_CHECK_OP(op, a, b)                                                      \
+  ((a)op(b)) ? (void)0                                                               \
+             : ::weft::logging_internal::Voidify() &                                 \
+                   WEFT_LOG(FATAL) << "Check failed: " #a " " #op " " #b " (" << (a) \
+                                   << " against " << (b) << ") "
 #define WEFT_CHECK_EQ(a, b) WEFT_CHECK_OP(==, a, b)
 #define WEFT_CHECK_NE(a, b) WEFT_CHECK_OP(!=, a, b)
 #define WEFT_CHECK_LT(a, b) WEFT_CHECK_OP(<, a, b)
 #define WEFT_CHECK_LE(a, b) WEFT_CHECK_OP(<=, a, b)
 #define WEFT_CHECK_GT(a, b) WEFT_CHECK_OP(>, a, b)
 #define WEFT_CHECK_GE(a, b) WEFT_CHECK_OP(>=, a, b)
-#define WEFT_CHECK_OK(expr)                                                                    \
-  do {                                                                                         \
-    const ::weft::Status weft_check_status_ = (expr);                                          \
-    WEFT_CHECK(weft_check_status_.ok()) << weft_check_status_.ToString();                      \
+#define WEFT_CHECK_OK(expr)                                               \
+  do {                                                                    \
+    const ::weft::Status weft_check_status_ = (expr);                     \
+    WEFT_CHECK(weft_check_status_.ok()) << weft_check_status_.ToString(); \
   } while (false)

@@ -29,7 +29,8 @@ class WEFT_THREAD_ANNOTATION(capability("mutex")) Mutex {
 
 class WEFT_THREAD_ANNOTATION(scoped_lockable) MutexLock {
  public:
-  explicit MutexLock(Mutex& mutex) WEFT_THREAD_ANNOTATION(acquire_capability(mutex)) : mutex_(mutex) {
+  explicit MutexLock(Mutex& mutex) WEFT_THREAD_ANNOTATION(acquire_capability(mutex))
+      : mutex_(mutex) {
     mutex_.Lock();
   }
   ~MutexLock() WEFT_THREAD_ANNOTATION(release_capability()) { mutex_.Unlock(); }

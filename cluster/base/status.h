@@ -66,8 +66,8 @@ Status ErrnoStatus(const std::string& what, int error_number);
 template <typename T>
 class [[nodiscard]] StatusOr {
  public:
-  StatusOr(Status status) : status_(std::move(status)) {}    // NOLINT(google-explicit-constructor)
-  StatusOr(T value) : value_(std::move(value)) {}            // NOLINT(google-explicit-constructor)
+  StatusOr(Status status) : status_(std::move(status)) {}  // NOLINT(google-explicit-constructor)
+  StatusOr(T value) : value_(std::move(value)) {}          // NOLINT(google-explicit-constructor)
 
   bool ok() const { return value_.has_value(); }
   const Status& status() const { return status_; }
@@ -92,10 +92,10 @@ class [[nodiscard]] StatusOr {
 #define WEFT_CONCAT(a, b) WEFT_CONCAT_INNER(a, b)
 
 // Leaves the function with the Status if it is not OK.
-#define WEFT_RETURN_IF_ERROR(expr)                       \
-  do {                                                   \
-    ::weft::Status weft_status_ = (expr);                \
-    if (!weft_status_.ok()) return weft_status_;         \
+#define WEFT_RETURN_IF_ERROR(expr)               \
+  do {                                           \
+    ::weft::Status weft_status_ = (expr);        \
+    if (!weft_status_.ok()) return weft_status_; \
   } while (false)
 
 // WEFT_ASSIGN_OR_RETURN(auto x, MakeX()): leaves the function with the Status, or declares x.

@@ -1,7 +1,5 @@
 #include "cluster/rpc/frame_server.h"
 
-#include <fcntl.h>
-
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <sstream>
@@ -70,7 +68,6 @@ void FrameServer::Impl::Adopt(tcp::socket socket) {
   peer << socket.remote_endpoint(error);
   if (error) return;  // gone again
   SetControlSocketOptions(socket.native_handle());
-  ::fcntl(socket.native_handle(), F_SETFD, FD_CLOEXEC);
   on_accept(std::make_unique<FrameConnection>(loop, socket.release(), peer.str()));
 }
 

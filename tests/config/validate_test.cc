@@ -1,0 +1,175 @@
+#include "cluster/config/validate.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "cluster/base/text.h"
+#include "tests/config/recipe_texts.h"
+#include "tests/support/temp_dir.h"
+
+namespace weft {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+using ::testing::IsEmpty;
+using ::testing::Not;
+using ::weft::testing::LoadSmall;
+using ::weft::testing::TempDir;
+
+std::vector<std::string> BadFields(const std::vector<std::string>& overrides) {
+  std::vector<std::string> fields;
+  for (const Violation& violation : RecipeViolations(LoadSmall(overrides).recipe)) {
+    fields.push_back(violation.field);
+  }
+  return fields;
+}
+
+TEST(ValidateRecipe, TakesAGoodRecipe) {
+  EXPECT_TRUE(ValidateRecipe(LoadSmall()).ok()) << ValidateRecipe(LoadSmall());
+  EXPECT_THAT(BadFields({"layout.dp=2", "optimizer.clip_norm=1", "schedule.warmup_steps=10",
+                         "data.order.lanes=4", "model.clip.vision_heads=4"}),
+              IsEmpty());
+}
+
+struct Case {
+  const char* override;
+  const char* field;
+};
+
+// One violation each, of the field that is named.
+class OneRule : public ::testing::TestWithParam<Case> {};
+
+TEST_P(OneRule, IsViolatedAlone) {
+  EXPECT_THAT(BadFields({GetParam().override}), ElementsAre(GetParam().field))
+      << GetParam().override;
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    ValidateRecipe, OneRule,
+    ::testing::Values(
+        Case{"name=a/b", "name"}, Case{"name=..", "name"}, Case{"name=-x", "name"},
+        Case{"steps=0", "steps"}, Case{"steps=-5", "steps"},
+        Case{"threads_per_rank=0", "threads_per_rank"}, Case{"trainable=[\"\"]", "trainable[0]"},
+        Case{"init_from[0].parameters=*", "init_from[0].checkpoint"},
+        Case{"model.clip.embed_dim=0", "model.clip.embed_dim"},
+        Case{"model.clip.patch_size=7", "model.clip.patch_size"},
+        Case{"model.clip.patch_size=0", "model.clip.patch_size"},
+        Case{"model.clip.vision_heads=5", "model.clip.vision_width"},
+        Case{"model.clip.vision_width=100", "model.clip.vision_width"},
+        Case{"model.clip.text_heads=0", "model.clip.text_heads"},
+        Case{"model.clip.text_layers=0", "model.clip.text_layers"},
+        Case{"model.clip.context_length=2", "model.clip.context_length"},
+        Case{"model.clip.vocab_size=513", "model.clip.vocab_size"},
+        Case{"model.clip.logit_scale_init=5", "model.clip.logit_scale_init"},
+        Case{"batch.slots=0", "batch.slots"}, Case{"batch.micro_batches=0", "batch.micro_batches"},
+        Case{"batch.micro_batch_size=0", "batch.micro_batch_size"},
+
+        Case{"data.train_shards=[]", "data.train_shards"},
+        Case{"data.train_shards=[\"\"]", "data.train_shards[0]"},
+        Case{"data.image_extensions=;", "data.image_extensions"},
+        Case{"data.text_extension=", "data.text_extension"},
+        Case{"data.loader_threads=0", "data.loader_threads"},
+        Case{"data.prefetch=0", "data.prefetch"},
+        Case{"data.augment.scale_min=0", "data.augment.scale_min"},
+        Case{"data.augment.scale_max=0.5", "data.augment.scale_min"},
+        Case{"data.augment.scale_max=1.5", "data.augment.scale_max"},
+        Case{"data.augment.ratio_min=2", "data.augment.ratio_min"},
+        Case{"data.augment.flip_probability=1.5", "data.augment.flip_probability"},
+        Case{"data.augment.mean=[1,2]", "data.augment.mean"},
+        Case{"data.augment.std=[1,0,1]", "data.augment.std[1]"},
+        Case{"data.augment.jitter_contrast=-1", "data.augment.jitter_contrast"},
+        Case{"data.order.chunk=0", "data.order.chunk"},
+        Case{"data.order.lanes=-1", "data.order.lanes"},
+        Case{"data.order.lanes=3", "data.order.lanes"}, Case{"optimizer.lr=0", "optimizer.lr"},
+        Case{"optimizer.beta1=1", "optimizer.beta1"},
+        Case{"optimizer.beta2=-0.1", "optimizer.beta2"}, Case{"optimizer.eps=0", "optimizer.eps"},
+        Case{"optimizer.weight_decay=-1", "optimizer.weight_decay"},
+        Case{"optimizer.weight_decay=inf", "optimizer.weight_decay"},
+        Case{"optimizer.clip_norm=-1", "optimizer.clip_norm"},
+        Case{"schedule.warmup_steps=11", "schedule.warmup_steps"},
+        Case{"schedule.final_lr=1", "schedule.final_lr"},
+        Case{"eval.retrieval=true", "data.eval_shards"},
+        Case{"eval.top_images=0", "eval.top_images"}, Case{"layout.dp=0", "layout.dp"},
+        Case{"layout.dp=3", "layout.dp"}, Case{"layout.tp=2", "layout.tp"},
+        Case{"layout.pp=2", "layout.pp"}, Case{"layout.zero_stage=3", "layout.zero_stage"},
+        Case{"run.checkpoint_every=-1", "run.checkpoint_every"},
+        Case{"run.keep_checkpoints=1", "run.keep_checkpoints"},
+        Case{"run.max_fruitless_restarts=0", "run.max_fruitless_restarts"},
+        Case{"run.hang_floor_s=0", "run.hang_floor_s"},
+        Case{"run.collective_timeout_s=-1", "run.collective_timeout_s"}));
+
+TEST(ValidateRecipe, NotANumberBreaksRules) {
+  EXPECT_THAT(BadFields({"optimizer.lr=nan"}), ::testing::Contains("optimizer.lr"));
+  EXPECT_THAT(BadFields({"data.augment.scale_min=nan"}),
+              ::testing::Contains("data.augment.scale_min"));
+}
+
+TEST(ValidateRecipe, HugeBatchesDoNotOverflow) {
+  EXPECT_THAT(BadFields({"batch.slots=1048576", "batch.micro_batch_size=1048576"}),
+              ElementsAre("batch.micro_batch_size"));
+}
+
+TEST(ValidateRecipe, AnEmptyRecipeNamesAllThatIsMissing) {
+  const Status status = ValidateRecipe(Recipe());
+  EXPECT_EQ(status.code(), StatusCode::kInvalidArgument);
+  for (const char* field :
+       {"name: is not set", "steps: is not set", "model: choose a family",
+        "batch.micro_batch_size: is not set", "data.train_shards: ", "optimizer.lr: is not set"}) {
+    EXPECT_THAT(status.message(), HasSubstr(field));
+  }
+}
+
+TEST(ValidateRecipe, MessagesNameLineFieldValueAndRule) {
+  const LoadedRecipe one = LoadSmall({"batch.slots=4", "layout.dp=8"});
+  EXPECT_EQ(ValidateRecipe(one).message(),
+            "--set: layout.dp = 8: must not exceed batch.slots = 4: a rank without a slot has "
+            "nothing to do");
+  const LoadedRecipe two = LoadSmall({"steps=0", "model.clip.text_heads=7"});
+  const std::string message = ValidateRecipe(two).message();
+  EXPECT_THAT(message, HasSubstr("the recipe has 2 problems:\n  --set: steps = 0: must be from 1"));
+  EXPECT_THAT(message, HasSubstr("\n  small.textproto:7: model.clip.text_width = 64: must be a "
+                                 "multiple of model.clip.text_heads = 7"));
+}
+
+TEST(CheckDataFiles, NamesWhatIsMissing) {
+  const TempDir dir;
+  FileSystem* fs = PosixFileSystem();
+  const LoadedRecipe loaded =
+      LoadSmall({"data.train_shards=" + dir / "t-{0..1}.tar::" + dir / "t-{2..3}.tar",
+                 "data.vocabulary=" + dir / "vocab.txt"});
+  const std::string none = CheckDataFiles(loaded, fs).message();
+  EXPECT_THAT(none, HasSubstr("--set: data.train_shards[0]"));
+  EXPECT_THAT(none, HasSubstr(dir / "t-0.tar is not there (and 3 more of 4)"));
+  EXPECT_THAT(none, HasSubstr("weft data pack openclipart"));
+  EXPECT_THAT(none, HasSubstr("weft data vocab"));
+  EXPECT_THAT(none, HasSubstr("paths are relative to /"));
+
+  for (int i = 0; i < 4; ++i) {
+    ASSERT_TRUE(WriteFileDurably(fs, dir / ("t-" + std::to_string(i) + ".tar"), "tar").ok());
+  }
+  ASSERT_TRUE(WriteFileDurably(fs, dir / "vocab.txt", "a b\n").ok());
+  EXPECT_TRUE(CheckDataFiles(loaded, fs).ok()) << CheckDataFiles(loaded, fs);
+
+  ASSERT_TRUE(WriteFileDurably(fs, dir / "t-2.tar", "").ok());
+  EXPECT_THAT(CheckDataFiles(loaded, fs).message(), HasSubstr(dir / "t-2.tar is empty;"));
+  ASSERT_TRUE(fs->Remove(dir / "t-2.tar").ok());
+  ASSERT_TRUE(fs->MakeDirs(dir / "t-2.tar").ok());
+  EXPECT_THAT(CheckDataFiles(loaded, fs).message(), HasSubstr("Is a directory"));
+}
+
+TEST(CheckDataFiles, LooksAtEvaluationAndInitOnlyIfTheyAreUsed) {
+  const TempDir dir;
+  FileSystem* fs = PosixFileSystem();
+  ASSERT_TRUE(WriteFileDurably(fs, dir / "x", "x").ok());
+  const std::string shards = "data.train_shards=" + dir / "x";
+  const std::string vocabulary = "data.vocabulary=" + dir / "x";
+  EXPECT_TRUE(CheckDataFiles(LoadSmall({shards, vocabulary, "data.eval_shards=gone"}), fs).ok());
+  const auto used = LoadSmall({shards, vocabulary, "data.eval_shards=gone", "eval.retrieval=true",
+                               "init_from[0].checkpoint=missing"});
+  EXPECT_THAT(CheckDataFiles(used, fs).message(), HasSubstr("data.eval_shards[0]"));
+  EXPECT_THAT(CheckDataFiles(used, fs).message(), HasSubstr("init_from[0].checkpoint"));
+}
+
+}  // namespace
+}  // namespace weft
