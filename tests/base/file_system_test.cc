@@ -58,6 +58,16 @@ TEST(PosixFileSystem, WritesReadsAndLists) {
   EXPECT_FALSE(Fs()->Exists(dir / "a"));
 }
 
+TEST(PosixFileSystem, AppendsGoOnAfterTheCut) {
+  const TempDir dir;
+  ASSERT_TRUE(WriteFileDurably(Fs(), dir / "x", "good and torn").ok());
+  auto file = Fs()->OpenAppend(dir / "x");
+  ASSERT_TRUE(file.ok());
+  EXPECT_TRUE((*file)->Truncate(5).ok());
+  EXPECT_TRUE((*file)->Append("new").ok());
+  EXPECT_EQ(*Fs()->ReadFile(dir / "x"), "good new");
+}
+
 TEST(PosixFileSystem, ReadsFilesWithoutASize) {
   const auto status = Fs()->ReadFile("/proc/self/status");
   ASSERT_TRUE(status.ok()) << status.status();
@@ -157,6 +167,7 @@ class RecordingFileSystem : public FileSystem {
       calls_->push_back("append");
       return base_->Append(bytes);
     }
+    Status Truncate(uint64_t size) override { return base_->Truncate(size); }
     Status Sync() override {
       calls_->push_back("sync");
       return base_->Sync();
