@@ -27,11 +27,12 @@ Status ReadVerifiedBlock(FileSystem* fs, const std::string& directory,
   if (!read.ok()) return read.WithContext(BlockText(shard, block));
   const uint32_t crc = Crc32c(out, range.size());
   if (crc == shard.block_crcs(static_cast<int>(block))) return OkStatus();
-  return Corruption(BlockText(shard, block) + " does not match its CRC32C: the file in " + directory +
-                    " is damaged; use another checkpoint");
+  return Corruption(BlockText(shard, block) + " does not match its CRC32C: the file in " +
+                    directory + " is damaged; use another checkpoint");
 }
 
-Status CheckFileSize(FileSystem* fs, const std::string& directory, const checkpoint::ShardInfo& shard) {
+Status CheckFileSize(FileSystem* fs, const std::string& directory,
+                     const checkpoint::ShardInfo& shard) {
   WEFT_ASSIGN_OR_RETURN(const uint64_t size, fs->FileSize(JoinPath(directory, shard.file())));
   if (size == shard.file_bytes()) return OkStatus();
   const uint64_t payload_end = kShardHeaderBytes + shard.payload_bytes();
@@ -124,14 +125,16 @@ class BoxRuns {
 
 }  // namespace
 
-CheckpointReader::CheckpointReader(FileSystem* fs, std::string directory, checkpoint::Manifest manifest,
-                                   CheckpointReaderOptions options)
-    : fs_(fs), directory_(std::move(directory)), manifest_(std::move(manifest)), options_(options) {}
+CheckpointReader::CheckpointReader(FileSystem* fs, std::string directory,
+                                   checkpoint::Manifest manifest, CheckpointReaderOptions options)
+    : fs_(fs),
+      directory_(std::move(directory)),
+      manifest_(std::move(manifest)),
+      options_(options) {}
 
-StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(FileSystem* fs,
-                                                                   const std::string& checkpoint_dir,
-                                                                   checkpoint::Manifest manifest,
-                                                                   CheckpointReaderOptions options) {
+StatusOr<std::unique_ptr<CheckpointReader>> CheckpointReader::Open(
+    FileSystem* fs, const std::string& checkpoint_dir, checkpoint::Manifest manifest,
+    CheckpointReaderOptions options) {
   const std::string directory = JoinPath(checkpoint_dir, manifest.directory());
   const Status coverage = CheckCoverage(manifest);
   if (!coverage.ok()) return Corruption(directory + ": " + coverage.message());
@@ -212,13 +215,15 @@ Status CheckpointReader::ReadPayload(int shard, uint64_t offset, uint64_t size, 
 }
 
 // Copies what the slice holds of global elements [flat_begin, flat_end); `out` belongs to flat_begin.
-Status CheckpointReader::CopySlice(const SliceRef& ref, int64_t flat_begin, int64_t flat_end, char* out) {
+Status CheckpointReader::CopySlice(const SliceRef& ref, int64_t flat_begin, int64_t flat_end,
+                                   char* out) {
   const checkpoint::Slice& slice = *ref.slice;
   const auto element = static_cast<int64_t>(DtypeBytes(slice.dtype()));
   const BoxRuns runs(slice);
   if (runs.num_runs() == 0) return OkStatus();
   // Runs that the slice holds a part of, from the first that is wanted.
-  const int64_t first = std::max(runs.FirstRunBehind(flat_begin), slice.flat_begin() / runs.run_elements());
+  const int64_t first =
+      std::max(runs.FirstRunBehind(flat_begin), slice.flat_begin() / runs.run_elements());
   const int64_t last = (slice.flat_end() + runs.run_elements() - 1) / runs.run_elements();
   for (int64_t run = first; run < last; ++run) {
     const int64_t global = runs.GlobalStart(run);
@@ -226,24 +231,27 @@ Status CheckpointReader::CopySlice(const SliceRef& ref, int64_t flat_begin, int6
     // In elements of the box: the run, cut to what the slice holds and to what is wanted.
     const int64_t in_box = run * runs.run_elements();
     const int64_t begin = std::max({in_box, slice.flat_begin(), in_box + flat_begin - global});
-    const int64_t end = std::min({in_box + runs.run_elements(), slice.flat_end(),
-                                  in_box + flat_end - global});
+    const int64_t end =
+        std::min({in_box + runs.run_elements(), slice.flat_end(), in_box + flat_end - global});
     if (begin >= end) continue;
     WEFT_RETURN_IF_ERROR(ReadPayload(
-        ref.shard, slice.payload_offset() + static_cast<uint64_t>((begin - slice.flat_begin()) * element),
+        ref.shard,
+        slice.payload_offset() + static_cast<uint64_t>((begin - slice.flat_begin()) * element),
         static_cast<uint64_t>((end - begin) * element),
         out + (global + begin - in_box - flat_begin) * element));
   }
   return OkStatus();
 }
 
-Status CheckpointReader::Read(const std::string& tensor, int64_t flat_begin, int64_t flat_end, void* out) {
+Status CheckpointReader::Read(const std::string& tensor, int64_t flat_begin, int64_t flat_end,
+                              void* out) {
   const auto it = tensors_.find(tensor);
   if (it == tensors_.end()) return NotFound("tensor '" + tensor + "' is not in " + directory_);
   if (flat_begin < 0 || flat_begin > flat_end || flat_end > it->second.info.num_elements) {
     return InvalidArgument("tensor '" + tensor + "' has " +
                            std::to_string(it->second.info.num_elements) + " elements; [" +
-                           std::to_string(flat_begin) + ", " + std::to_string(flat_end) + ") is wanted");
+                           std::to_string(flat_begin) + ", " + std::to_string(flat_end) +
+                           ") is wanted");
   }
   for (const SliceRef& ref : it->second.slices) {
     const Status status = CopySlice(ref, flat_begin, flat_end, static_cast<char*>(out));

@@ -92,7 +92,8 @@ Status CheckBox(std::vector<Part> parts) {
 
 bool Overlap(const Box& a, const Box& b) {
   for (size_t d = 0; d < a.first.size(); ++d) {
-    if (a.first[d] + a.second[d] <= b.first[d] || b.first[d] + b.second[d] <= a.first[d]) return false;
+    if (a.first[d] + a.second[d] <= b.first[d] || b.first[d] + b.second[d] <= a.first[d])
+      return false;
   }
   return true;
 }
@@ -131,7 +132,8 @@ Status CheckTensor(const std::vector<Part>& parts) {
         .push_back(part);
   }
   if (boxes.empty()) {
-    return FailedPrecondition("tensor '" + parts.front().slice->tensor() + "': no shard holds any of it");
+    return FailedPrecondition("tensor '" + parts.front().slice->tensor() +
+                              "': no shard holds any of it");
   }
   for (const auto& [box, box_parts] : boxes) WEFT_RETURN_IF_ERROR(CheckBox(box_parts));
   return CheckBoxes(boxes);
@@ -172,8 +174,8 @@ Status CheckShard(const checkpoint::Manifest& manifest, const checkpoint::ShardI
 Status CheckShards(const checkpoint::Manifest& manifest) {
   if (manifest.shards_size() == 0) return FailedPrecondition("there is no shard");
   if (manifest.directory() != AttemptDirectoryName(NameOf(manifest))) {
-    return FailedPrecondition("the manifest names the directory '" + manifest.directory() + "', not " +
-                              AttemptDirectoryName(NameOf(manifest)));
+    return FailedPrecondition("the manifest names the directory '" + manifest.directory() +
+                              "', not " + AttemptDirectoryName(NameOf(manifest)));
   }
   std::set<int> ranks;
   for (const checkpoint::ShardInfo& shard : manifest.shards()) {
@@ -188,7 +190,8 @@ Status CheckShards(const checkpoint::Manifest& manifest) {
 }
 
 Status CheckTiling(const checkpoint::Manifest& manifest) {
-  for (const auto& [name, parts] : PartsByTensor(manifest)) WEFT_RETURN_IF_ERROR(CheckTensor(parts));
+  for (const auto& [name, parts] : PartsByTensor(manifest))
+    WEFT_RETURN_IF_ERROR(CheckTensor(parts));
   return OkStatus();
 }
 
@@ -196,7 +199,8 @@ Status CheckCompleteness(const checkpoint::Manifest& manifest) {
   const checkpoint::TrainState& state = manifest.state();
   if (state.step() < 0) return FailedPrecondition("train state: step is negative");
   if (!state.has_seed()) return FailedPrecondition("train state: the seed is missing");
-  if (state.recipe_hash().empty()) return FailedPrecondition("train state: the recipe hash is missing");
+  if (state.recipe_hash().empty())
+    return FailedPrecondition("train state: the recipe hash is missing");
   if (!state.has_cursor()) return FailedPrecondition("train state: the data cursor is missing");
   const TensorParts tensors = PartsByTensor(manifest);
   const auto any_with = [&](std::string_view prefix) {

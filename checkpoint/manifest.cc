@@ -24,11 +24,10 @@ uint64_t GetInt(std::string_view bytes) {
 
 std::string NameText(std::string_view prefix, const CheckpointName& name) {
   char text[160];
-  std::snprintf(text, sizeof text, "%.*s%06lld.E%llu.G%llu.A%lld", static_cast<int>(prefix.size()),
-                prefix.data(), static_cast<long long>(name.step),
-                static_cast<unsigned long long>(name.epoch),
-                static_cast<unsigned long long>(name.generation),
-                static_cast<long long>(name.attempt));
+  std::snprintf(
+      text, sizeof text, "%.*s%06lld.E%llu.G%llu.A%lld", static_cast<int>(prefix.size()),
+      prefix.data(), static_cast<long long>(name.step), static_cast<unsigned long long>(name.epoch),
+      static_cast<unsigned long long>(name.generation), static_cast<long long>(name.attempt));
   return text;
 }
 
@@ -39,7 +38,8 @@ std::optional<CheckpointName> ParseName(std::string_view prefix, std::string_vie
   unsigned long long epoch = 0;
   unsigned long long generation = 0;
   const std::string rest(text.substr(prefix.size()));
-  if (std::sscanf(rest.c_str(), "%lld.E%llu.G%llu.A%lld", &step, &epoch, &generation, &attempt) != 4) {
+  if (std::sscanf(rest.c_str(), "%lld.E%llu.G%llu.A%lld", &step, &epoch, &generation, &attempt) !=
+      4) {
     return std::nullopt;
   }
   const CheckpointName name = {step, epoch, generation, attempt};

@@ -5,7 +5,9 @@
 namespace weft {
 namespace {
 
-std::string TrashDir(const std::string& checkpoint_dir) { return JoinPath(checkpoint_dir, "trash"); }
+std::string TrashDir(const std::string& checkpoint_dir) {
+  return JoinPath(checkpoint_dir, "trash");
+}
 
 Status MoveToTrash(FileSystem* fs, const std::string& checkpoint_dir, const std::string& name) {
   const std::string from = JoinPath(checkpoint_dir, name);
@@ -37,7 +39,8 @@ RetentionDecision DecideRetention(const std::vector<RetentionEntry>& entries,
   return decision;
 }
 
-Status RemoveCheckpoint(FileSystem* fs, const std::string& checkpoint_dir, const CheckpointName& name) {
+Status RemoveCheckpoint(FileSystem* fs, const std::string& checkpoint_dir,
+                        const CheckpointName& name) {
   const std::string manifest = ManifestFileName(name);
   const std::string directory = AttemptDirectoryName(name);
   if (!fs->Exists(JoinPath(checkpoint_dir, manifest)) &&

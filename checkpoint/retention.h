@@ -40,7 +40,8 @@ RetentionDecision DecideRetention(const std::vector<RetentionEntry>& entries,
                                   const RetentionOptions& options);
 
 // Moves manifest (first) and directory of `name` to <checkpoint_dir>/trash/ and unlinks them. What is gone is fine.
-Status RemoveCheckpoint(FileSystem* fs, const std::string& checkpoint_dir, const CheckpointName& name);
+Status RemoveCheckpoint(FileSystem* fs, const std::string& checkpoint_dir,
+                        const CheckpointName& name);
 // Unlinks what an earlier crash left in trash/.
 Status EmptyTrash(FileSystem* fs, const std::string& checkpoint_dir);
 

@@ -140,8 +140,8 @@ Status CheckShardHeader(std::string_view bytes, const checkpoint::ShardInfo& inf
   }
   return Corruption(where + "it does not belong to rank " + std::to_string(info.rank()) +
                     " of step " + std::to_string(info.step()) + ", E" +
-                    std::to_string(info.epoch()) + ".G" + std::to_string(info.generation()) +
-                    ".A" + std::to_string(info.attempt()));
+                    std::to_string(info.epoch()) + ".G" + std::to_string(info.generation()) + ".A" +
+                    std::to_string(info.attempt()));
 }
 
 std::string EncodeShardFooter(const checkpoint::ShardInfo& info) {

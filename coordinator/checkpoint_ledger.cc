@@ -111,8 +111,9 @@ Actions CheckpointLedger::OnBegun(TimePoint now, const Status& status) {
   return actions;
 }
 
-Actions CheckpointLedger::OnShardPrepared(TimePoint, Token token, int rank, int64_t step, int64_t attempt,
-                                          const std::string& shard_info, const std::string& error) {
+Actions CheckpointLedger::OnShardPrepared(TimePoint, Token token, int rank, int64_t step,
+                                          int64_t attempt, const std::string& shard_info,
+                                          const std::string& error) {
   if (!Active(token, rank)) return {};
   if (!save_ || save_->stage != Stage::kWriting || save_->name.step != step ||
       save_->name.attempt != attempt) {
@@ -122,7 +123,8 @@ Actions CheckpointLedger::OnShardPrepared(TimePoint, Token token, int rank, int6
   const std::string who = "rank " + std::to_string(rank);
   if (shard_info.empty()) return Fail(who + " could not write its shard: " + error);
   checkpoint::ShardInfo shard;
-  if (!shard.ParseFromString(shard_info)) return Fail(who + " sent a shard description that does not parse");
+  if (!shard.ParseFromString(shard_info))
+    return Fail(who + " sent a shard description that does not parse");
   if (shard.rank() != rank) {
     return Fail(who + " sent the shard of rank " + std::to_string(shard.rank()));
   }
@@ -154,7 +156,8 @@ StatusOr<checkpoint::Manifest> CheckpointLedger::BuildManifest() const {
 
 Actions CheckpointLedger::Commit() {
   StatusOr<checkpoint::Manifest> manifest = BuildManifest();
-  if (!manifest.ok()) return Fail("the shards do not make a checkpoint: " + manifest.status().message());
+  if (!manifest.ok())
+    return Fail("the shards do not make a checkpoint: " + manifest.status().message());
   save_->stage = Stage::kCommitting;
   return {CommitAttempt{*std::move(manifest)}};
 }
@@ -189,8 +192,8 @@ Actions CheckpointLedger::OnTick(TimePoint now) {
 
 // ---------------------------------------------------------------- committer
 
-CheckpointCommitter::CheckpointCommitter(FileSystem* fs, const std::string& run_dir, Journal* journal,
-                                         CommitterOptions options)
+CheckpointCommitter::CheckpointCommitter(FileSystem* fs, const std::string& run_dir,
+                                         Journal* journal, CommitterOptions options)
     : fs_(fs),
       journal_(journal),
       options_(options),
@@ -202,10 +205,8 @@ CheckpointCommitter::CheckpointCommitter(FileSystem* fs, const std::string& run_
   }
 }
 
-StatusOr<std::unique_ptr<CheckpointCommitter>> CheckpointCommitter::Create(FileSystem* fs,
-                                                                           const std::string& run_dir,
-                                                                           Journal* journal,
-                                                                           CommitterOptions options) {
+StatusOr<std::unique_ptr<CheckpointCommitter>> CheckpointCommitter::Create(
+    FileSystem* fs, const std::string& run_dir, Journal* journal, CommitterOptions options) {
   std::unique_ptr<CheckpointCommitter> committer(
       new CheckpointCommitter(fs, run_dir, journal, options));
   // trash/ is made now, so that a full disk can be emptied later.
@@ -221,10 +222,12 @@ std::string CheckpointCommitter::AttemptDirectory(const CheckpointName& name) co
   return JoinPath(checkpoint_dir_, AttemptDirectoryName(name));
 }
 
-std::vector<LedgerMessage> CheckpointCommitter::OnGeneration(TimePoint now, Token token, int world_size) {
+std::vector<LedgerMessage> CheckpointCommitter::OnGeneration(TimePoint now, Token token,
+                                                             int world_size) {
   return Perform(now, ledger_.OnGeneration(token, world_size));
 }
-std::vector<LedgerMessage> CheckpointCommitter::OnGenerationEnd(TimePoint now, const std::string& reason) {
+std::vector<LedgerMessage> CheckpointCommitter::OnGenerationEnd(TimePoint now,
+                                                                const std::string& reason) {
   return Perform(now, ledger_.OnGenerationEnd(reason));
 }
 std::vector<LedgerMessage> CheckpointCommitter::OnSaveRequest(TimePoint now, Token token, int rank,
@@ -232,8 +235,9 @@ std::vector<LedgerMessage> CheckpointCommitter::OnSaveRequest(TimePoint now, Tok
                                                               const std::string& train_state) {
   return Perform(now, ledger_.OnSaveRequest(now, token, rank, step, train_state));
 }
-std::vector<LedgerMessage> CheckpointCommitter::OnShardPrepared(TimePoint now, Token token, int rank,
-                                                                int64_t step, int64_t attempt,
+std::vector<LedgerMessage> CheckpointCommitter::OnShardPrepared(TimePoint now, Token token,
+                                                                int rank, int64_t step,
+                                                                int64_t attempt,
                                                                 const std::string& shard_info,
                                                                 const std::string& error) {
   return Perform(now, ledger_.OnShardPrepared(now, token, rank, step, attempt, shard_info, error));
@@ -242,7 +246,8 @@ std::vector<LedgerMessage> CheckpointCommitter::OnTick(TimePoint now) {
   return Perform(now, ledger_.OnTick(now));
 }
 
-std::vector<LedgerMessage> CheckpointCommitter::Perform(TimePoint now, std::vector<LedgerAction> actions) {
+std::vector<LedgerMessage> CheckpointCommitter::Perform(TimePoint now,
+                                                        std::vector<LedgerAction> actions) {
   std::vector<LedgerMessage> messages;
   bool committed = false;
   std::deque<LedgerAction> queue(std::make_move_iterator(actions.begin()),
@@ -314,7 +319,8 @@ Status CheckpointCommitter::Commit(const checkpoint::Manifest& manifest, bool* u
   if (!superseded.ok() || *superseded) {
     *unknown = true;
     superseded_ = true;
-    return superseded.ok() ? FailedPrecondition("a newer coordinator has taken over") : superseded.status();
+    return superseded.ok() ? FailedPrecondition("a newer coordinator has taken over")
+                           : superseded.status();
   }
   committed_.push_back(record.save_commit());
   return OkStatus();
@@ -359,7 +365,8 @@ StatusOr<std::optional<checkpoint::Manifest>> CheckpointCommitter::LatestManifes
       status = bytes.status();
     }
     // What a retry may cure is no reason to fall back.
-    if (status.code() != StatusCode::kCorruption && status.code() != StatusCode::kNotFound) return status;
+    if (status.code() != StatusCode::kCorruption && status.code() != StatusCode::kNotFound)
+      return status;
     WEFT_RETURN_IF_ERROR(MarkBad(commit.manifest(), status.ToString()));
   }
   return std::optional<checkpoint::Manifest>();

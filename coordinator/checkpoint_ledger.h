@@ -59,7 +59,8 @@ struct SendOutcome {
   bool committed = false;
   std::string reason;
 };
-using LedgerAction = std::variant<BeginAttempt, CommitAttempt, AbortAttempt, SendGrant, SendOutcome>;
+using LedgerAction =
+    std::variant<BeginAttempt, CommitAttempt, AbortAttempt, SendGrant, SendOutcome>;
 
 class CheckpointLedger {
  public:

@@ -64,7 +64,8 @@ void FailureDetector::OnProgress(TimePoint now, int rank, const ProgressReport& 
 }
 
 void FailureDetector::OnLeft(int rank) {
-  if (rank >= 0 && rank < static_cast<int>(ranks_.size())) ranks_[static_cast<size_t>(rank)].left = true;
+  if (rank >= 0 && rank < static_cast<int>(ranks_.size()))
+    ranks_[static_cast<size_t>(rank)].left = true;
 }
 
 Duration FailureDetector::Limit(int rank) const {
@@ -83,7 +84,8 @@ Duration FailureDetector::Limit(int rank) const {
     case WorkerPhase::kTraining:
       break;
   }
-  if (r.steps_done < options_.num_first_steps) return std::max(options_.first_steps, options_.floor);
+  if (r.steps_done < options_.num_first_steps)
+    return std::max(options_.first_steps, options_.floor);
   const double learned = options_.factor * ToSeconds(Percentile99(r.step_times));
   return std::max(options_.floor, FromSeconds(learned));
 }
@@ -136,8 +138,9 @@ std::string FailureDetector::Sentence(TimePoint now, int rank) const {
     longest = std::max(longest, StoodStill(now, other));
   }
   if (waiting > 0) {
-    text += "; " + std::to_string(waiting) + (waiting == 1 ? " other rank has" : " other ranks have") +
-            " waited up to " + HumanSeconds(ToSeconds(longest));
+    text += "; " + std::to_string(waiting) +
+            (waiting == 1 ? " other rank has" : " other ranks have") + " waited up to " +
+            HumanSeconds(ToSeconds(longest));
   }
   return text;
 }

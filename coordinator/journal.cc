@@ -29,7 +29,8 @@ void PutU32(uint32_t value, std::string* out) {
 }
 uint32_t GetU32(std::string_view bytes) {
   uint32_t value = 0;
-  for (int i = 3; i >= 0; --i) value = value << 8 | static_cast<uint8_t>(bytes[static_cast<size_t>(i)]);
+  for (int i = 3; i >= 0; --i)
+    value = value << 8 | static_cast<uint8_t>(bytes[static_cast<size_t>(i)]);
   return value;
 }
 
@@ -73,7 +74,8 @@ void Retire(const std::string& manifest, JournalState* state) {
   const auto commit = std::find_if(state->committed.begin(), state->committed.end(),
                                    [&](const auto& c) { return c.manifest() == manifest; });
   if (commit == state->committed.end()) {
-    EraseIf(&state->aborted, [&](const auto& a) { return ManifestFileName(NameOfRecord(a)) == manifest; });
+    EraseIf(&state->aborted,
+            [&](const auto& a) { return ManifestFileName(NameOfRecord(a)) == manifest; });
     return;
   }
   journal::SaveAbort leftover;
@@ -93,8 +95,10 @@ void Apply(const journal::Record& record, uint64_t epoch, JournalState* state) {
   };
   switch (record.body_case()) {
     case journal::Record::kEpochOpen:
-      state->committed.assign(record.epoch_open().adopted().begin(), record.epoch_open().adopted().end());
-      state->aborted.assign(record.epoch_open().aborted().begin(), record.epoch_open().aborted().end());
+      state->committed.assign(record.epoch_open().adopted().begin(),
+                              record.epoch_open().adopted().end());
+      state->aborted.assign(record.epoch_open().aborted().begin(),
+                            record.epoch_open().aborted().end());
       break;
     case journal::Record::kSaveBegin:
       state->open.push_back(OpenAttempt(record.save_begin(), epoch));
@@ -245,7 +249,9 @@ LogContents ParseLog(std::string_view bytes) {
   while (bytes.size() - offset >= kRecordHeaderBytes) {
     const uint32_t length = GetU32(bytes.substr(offset, 4));
     const uint32_t crc = GetU32(bytes.substr(offset + 4, 4));
-    if (length == 0 || length > kMaxRecordBytes || bytes.size() - offset - kRecordHeaderBytes < length) break;
+    if (length == 0 || length > kMaxRecordBytes ||
+        bytes.size() - offset - kRecordHeaderBytes < length)
+      break;
     const std::string_view payload = bytes.substr(offset + kRecordHeaderBytes, length);
     journal::Record record;
     if (Crc32c(payload.data(), payload.size()) != crc ||
@@ -260,7 +266,8 @@ LogContents ParseLog(std::string_view bytes) {
   return log;
 }
 
-StatusOr<JournalState> ReplayJournal(FileSystem* fs, const std::string& run_dir, uint64_t before_epoch) {
+StatusOr<JournalState> ReplayJournal(FileSystem* fs, const std::string& run_dir,
+                                     uint64_t before_epoch) {
   WEFT_ASSIGN_OR_RETURN(const std::vector<uint64_t> epochs, ListEpochs(fs, run_dir));
   for (auto epoch = epochs.rbegin(); epoch != epochs.rend(); ++epoch) {
     if (*epoch >= before_epoch) continue;
@@ -283,7 +290,8 @@ StatusOr<JournalState> ReplayJournal(FileSystem* fs, const std::string& run_dir)
   return ReplayJournal(fs, run_dir, UINT64_MAX);
 }
 
-Journal::Journal(FileSystem* fs, std::string run_dir, uint64_t epoch, std::unique_ptr<WritableFile> file)
+Journal::Journal(FileSystem* fs, std::string run_dir, uint64_t epoch,
+                 std::unique_ptr<WritableFile> file)
     : fs_(fs), run_dir_(std::move(run_dir)), epoch_(epoch), file_(std::move(file)) {}
 
 StatusOr<std::unique_ptr<Journal>> Journal::Open(FileSystem* fs, const std::string& run_dir) {

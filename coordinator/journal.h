@@ -54,7 +54,8 @@ struct LogContents {
 };
 LogContents ParseLog(std::string_view bytes);
 // Replays the newest log that has an EPOCH_OPEN and is older than `before_epoch`. Changes nothing on disk.
-StatusOr<JournalState> ReplayJournal(FileSystem* fs, const std::string& run_dir, uint64_t before_epoch);
+StatusOr<JournalState> ReplayJournal(FileSystem* fs, const std::string& run_dir,
+                                     uint64_t before_epoch);
 // As the journal stands now, for readers such as `weft checkpoint list`.
 StatusOr<JournalState> ReplayJournal(FileSystem* fs, const std::string& run_dir);
 

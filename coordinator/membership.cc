@@ -21,7 +21,8 @@ std::string RankName(const MembershipState& state, int rank) {
   if (const auto agent = state.agents.find(worker.agent); agent != state.agents.end()) {
     details = "host " + agent->second.host;
   }
-  if (worker.pid > 0) details += (details.empty() ? "" : ", ") + ("pid " + std::to_string(worker.pid));
+  if (worker.pid > 0)
+    details += (details.empty() ? "" : ", ") + ("pid " + std::to_string(worker.pid));
   return details.empty() ? text : text + " (" + details + ")";
 }
 
@@ -32,7 +33,8 @@ std::string StepText(const WorkerState& worker) {
 std::string ExitText(int exit_code, int signal) {
   if (signal == 0) return "left with exit code " + std::to_string(exit_code);
   const char* name = ::strsignal(signal);
-  return "was killed by signal " + std::to_string(signal) + " (" + (name != nullptr ? name : "?") + ")";
+  return "was killed by signal " + std::to_string(signal) + " (" + (name != nullptr ? name : "?") +
+         ")";
 }
 
 std::string RankList(const std::vector<int>& ranks) {
@@ -44,7 +46,8 @@ std::string RankList(const std::vector<int>& ranks) {
 // ---- events
 
 bool GenerationLives(const MembershipState& state) {
-  return state.phase == Phase::kSpawning || state.phase == Phase::kStarting || state.phase == Phase::kRunning;
+  return state.phase == Phase::kSpawning || state.phase == Phase::kStarting ||
+         state.phase == Phase::kRunning;
 }
 
 WorkerState* FindWorker(Token token, int rank, MembershipState* state) {
@@ -96,7 +99,8 @@ void EnterPhase(TimePoint now, Phase phase, MembershipDecision* decision) {
   decision->changed = true;
 }
 
-void Shutdown(TimePoint now, int exit_code, const std::string& reason, MembershipDecision* decision) {
+void Shutdown(TimePoint now, int exit_code, const std::string& reason,
+              MembershipDecision* decision) {
   decision->next.exit_code = exit_code;
   decision->next.exit_reason = reason;
   decision->reason = reason;
@@ -142,21 +146,24 @@ void EndGeneration(TimePoint now, const MembershipOptions& options, MembershipDe
   MembershipState& next = decision->next;
   const EndCause& cause = *next.end_cause;
   // OnCommit has reset the count if this generation got anywhere.
-  if (!next.committed_in_generation && ++next.fruitless == 1) next.first_fruitless_cause = cause.verdict;
+  if (!next.committed_in_generation && ++next.fruitless == 1)
+    next.first_fruitless_cause = cause.verdict;
   if (cause.kind == EndKind::kNoRestart) {
     SetExit(kExitFailed, cause.verdict, &next);
   } else if (next.stop_requested) {
     SetExit(kExitStoppedEarly, "stopped (" + next.stop_reason + ") while " + cause.verdict, &next);
   } else if (next.fruitless >= options.max_fruitless_restarts) {
     SetExit(kExitDoNotRequeue,
-            std::to_string(next.fruitless) + " generations in a row ended without a new checkpoint; " +
+            std::to_string(next.fruitless) +
+                " generations in a row ended without a new checkpoint; " +
                 "the first cause: " + next.first_fruitless_cause,
             &next);
   }
   Drain(now, /*grace_s=*/0, /*failure=*/true, cause.verdict, decision);
 }
 
-void StartGeneration(TimePoint now, const MembershipOptions& options, MembershipDecision* decision) {
+void StartGeneration(TimePoint now, const MembershipOptions& options,
+                     MembershipDecision* decision) {
   MembershipState& next = decision->next;
   const std::vector<int> placement = PlaceRanks(next.agents, options.world_size);
   ++next.token.generation;
@@ -186,8 +193,8 @@ void StartGeneration(TimePoint now, const MembershipOptions& options, Membership
 void DecideWaiting(TimePoint now, const MembershipOptions& options, MembershipDecision* decision) {
   const MembershipState& next = decision->next;
   if (next.stop_requested) {
-    Shutdown(now, kExitStoppedEarly, "stopped (" + next.stop_reason + ") before the workers were started",
-             decision);
+    Shutdown(now, kExitStoppedEarly,
+             "stopped (" + next.stop_reason + ") before the workers were started", decision);
     return;
   }
   const int capacity = Capacity(next);
@@ -199,8 +206,8 @@ void DecideWaiting(TimePoint now, const MembershipOptions& options, MembershipDe
                      std::to_string(options.world_size) + " ranks";
   if (now - next.phase_since > options.agent_wait) {
     std::string reason = "no agents with room for " + std::to_string(options.world_size) +
-                         " ranks came within " + HumanSeconds(ToSeconds(options.agent_wait)) + " (" +
-                         std::to_string(capacity) + " are there)";
+                         " ranks came within " + HumanSeconds(ToSeconds(options.agent_wait)) +
+                         " (" + std::to_string(capacity) + " are there)";
     if (next.end_cause) reason += " after " + next.end_cause->verdict;
     Shutdown(now, kExitFailed, reason, decision);
   }
@@ -264,8 +271,9 @@ void DecideTraining(TimePoint now, const MembershipOptions& options, MembershipD
     decision->changed = true;
   }
   if (next.stop_requested && now - next.stop_since > options.stop) {
-    SetExit(kExitStoppedEarly, "stopped (" + next.stop_reason + "); the workers did not finish within " +
-                                   HumanSeconds(ToSeconds(options.stop)),
+    SetExit(kExitStoppedEarly,
+            "stopped (" + next.stop_reason + "); the workers did not finish within " +
+                HumanSeconds(ToSeconds(options.stop)),
             &next);
     Drain(now, /*grace_s=*/0, /*failure=*/true, next.exit_reason, decision);
     return;
@@ -276,7 +284,8 @@ void DecideTraining(TimePoint now, const MembershipOptions& options, MembershipD
     EnterPhase(now, Phase::kRunning, decision);
     return;
   }
-  decision->reason = next.phase == Phase::kRunning ? "training" : RankList(loading) + " still loading";
+  decision->reason =
+      next.phase == Phase::kRunning ? "training" : RankList(loading) + " still loading";
 }
 
 void DecideDraining(TimePoint now, const MembershipOptions& options, MembershipDecision* decision) {
@@ -299,14 +308,16 @@ void DecideDraining(TimePoint now, const MembershipOptions& options, MembershipD
   if (next.exit_code >= 0) {
     Shutdown(now, next.exit_code, next.exit_reason, decision);
   } else if (next.stop_requested) {
-    Shutdown(now, kExitStoppedEarly, "stopped (" + next.stop_reason + ") between two generations", decision);
+    Shutdown(now, kExitStoppedEarly, "stopped (" + next.stop_reason + ") between two generations",
+             decision);
   } else {
     decision->reason = "all workers are gone";
     EnterPhase(now, Phase::kWaitingForAgents, decision);
   }
 }
 
-void DropSilentAgents(TimePoint now, const MembershipOptions& options, MembershipDecision* decision) {
+void DropSilentAgents(TimePoint now, const MembershipOptions& options,
+                      MembershipDecision* decision) {
   std::vector<int> silent;
   for (const auto& [id, agent] : decision->next.agents) {
     if (now - agent.last_heard > options.lease * 11 / 10) silent.push_back(id);
@@ -374,7 +385,8 @@ std::vector<int> PlaceRanks(const std::map<int, AgentState>& agents, int world_s
   return placement;
 }
 
-MembershipDecision Decide(TimePoint now, const MembershipState& state, const MembershipOptions& options) {
+MembershipDecision Decide(TimePoint now, const MembershipState& state,
+                          const MembershipOptions& options) {
   MembershipDecision decision;
   decision.next = state;
   if (state.phase == Phase::kOver) return decision;
@@ -382,7 +394,8 @@ MembershipDecision Decide(TimePoint now, const MembershipState& state, const Mem
   if (DecideOverrides(now, &decision)) return decision;
   MembershipState& next = decision.next;
   if (GenerationLives(next) && next.end_cause) {
-    if (next.end_cause->kind != EndKind::kPeerFailed || now - next.end_cause->at >= options.settle) {
+    if (next.end_cause->kind != EndKind::kPeerFailed ||
+        now - next.end_cause->at >= options.settle) {
       EndGeneration(now, options, &decision);
       return decision;
     }
@@ -396,7 +409,8 @@ MembershipDecision Decide(TimePoint now, const MembershipState& state, const Mem
     case Phase::kSpawning:
       // Nothing is trained yet that a stop could save.
       if (next.stop_requested) {
-        SetExit(kExitStoppedEarly, "stopped (" + next.stop_reason + ") while the workers were starting", &next);
+        SetExit(kExitStoppedEarly,
+                "stopped (" + next.stop_reason + ") while the workers were starting", &next);
         Drain(now, /*grace_s=*/0, /*failure=*/false, next.exit_reason, &decision);
       } else {
         DecideSpawning(now, options, &decision);
@@ -415,8 +429,8 @@ MembershipDecision Decide(TimePoint now, const MembershipState& state, const Mem
   return decision;
 }
 
-int OnAgentHello(TimePoint now, const std::string& host, int64_t pid, const std::string& incarnation,
-                 int capacity, MembershipState* state) {
+int OnAgentHello(TimePoint now, const std::string& host, int64_t pid,
+                 const std::string& incarnation, int capacity, MembershipState* state) {
   const int id = state->next_agent_id++;
   AgentState& agent = state->agents[id];
   agent.host = host;
@@ -428,7 +442,8 @@ int OnAgentHello(TimePoint now, const std::string& host, int64_t pid, const std:
 }
 
 void OnAgentHeard(TimePoint now, int agent, MembershipState* state) {
-  if (const auto it = state->agents.find(agent); it != state->agents.end()) it->second.last_heard = now;
+  if (const auto it = state->agents.find(agent); it != state->agents.end())
+    it->second.last_heard = now;
 }
 
 void OnAgentLost(TimePoint now, int agent, const std::string& why, MembershipState* state) {
@@ -479,8 +494,8 @@ void OnWorkerExited(TimePoint now, Token token, int rank, int exit_code, int sig
              state);
 }
 
-void OnWorkerFailed(TimePoint now, Token token, int rank, StatusCode code, const std::string& message,
-                    MembershipState* state) {
+void OnWorkerFailed(TimePoint now, Token token, int rank, StatusCode code,
+                    const std::string& message, MembershipState* state) {
   WorkerState* worker = FindWorker(token, rank, state);
   if (worker == nullptr || worker->failed) return;
   worker->failed = true;
@@ -503,10 +518,12 @@ void OnWorkerFinished(Token token, int rank, int64_t step, bool complete, Member
 
 void OnWorkersGone(Token token, int agent, MembershipState* state) {
   if (token != state->token) return;
-  if (const auto it = state->agents.find(agent); it != state->agents.end()) it->second.draining = false;
+  if (const auto it = state->agents.find(agent); it != state->agents.end())
+    it->second.draining = false;
 }
 
-void OnHang(TimePoint now, Token token, int rank, const std::string& verdict, MembershipState* state) {
+void OnHang(TimePoint now, Token token, int rank, const std::string& verdict,
+            MembershipState* state) {
   const WorkerState* worker = FindWorker(token, rank, state);
   if (worker == nullptr) return;
   OfferCause({EndKind::kHung, rank, worker->step, now, verdict}, state);

@@ -69,7 +69,7 @@ struct AgentState {
 struct WorkerState {
   int agent = -1;
   bool hello = false;
-  bool running = false;   // has reported the training phase
+  bool running = false;  // has reported the training phase
   bool finished = false;
   bool complete = false;  // with Finished
   bool failed = false;    // has said why it leaves
@@ -81,10 +81,10 @@ struct WorkerState {
 
 // Why a generation ended. A smaller kind is nearer to the root.
 enum class EndKind {
-  kNoRestart,   // the recipe or the data are wrong: restarting cannot help
-  kDied,        // a worker died without a word
-  kFailed,      // a worker failed by its own fault
-  kHung,        // the failure detector's verdict
+  kNoRestart,  // the recipe or the data are wrong: restarting cannot help
+  kDied,       // a worker died without a word
+  kFailed,     // a worker failed by its own fault
+  kHung,       // the failure detector's verdict
   kAgentLost,
   kStartup,     // a deadline passed
   kPeerFailed,  // a worker failed because a peer did
@@ -127,12 +127,12 @@ enum class MembershipActionKind {
   // Journal GENERATION_ACTIVE(token), durably, before the next action; reset detector and ledger for `token`.
   // If the journal fails: OnFatal, and perform no further action of this decision.
   kActivate,
-  kSpawn,          // to `agent`: start `ranks`
-  kStart,          // to all workers: endpoints of next.workers, the last committed manifest
-  kStopWorkers,    // Stop to all workers
+  kSpawn,        // to `agent`: start `ranks`
+  kStart,        // to all workers: endpoints of next.workers, the last committed manifest
+  kStopWorkers,  // Stop to all workers
   kEndGeneration,  // the token may not commit any more; journal WORKER_LOST(reason) if it is a failure
-  kKillWorkers,    // to `agent`, with grace_s
-  kShutdown,       // Shutdown(exit_code, reason) to all agents; journal RUN_FINISHED; leave with exit_code
+  kKillWorkers,  // to `agent`, with grace_s
+  kShutdown,  // Shutdown(exit_code, reason) to all agents; journal RUN_FINISHED; leave with exit_code
 };
 struct MembershipAction {
   MembershipActionKind kind = MembershipActionKind::kActivate;
@@ -165,8 +165,8 @@ std::vector<int> PlaceRanks(const std::map<int, AgentState>& agents, int world_s
 // ---- events. Those that carry a token do nothing if it is not the current one (the caller counts and drops the frame).
 
 // Returns the new agent's id.
-int OnAgentHello(TimePoint now, const std::string& host, int64_t pid, const std::string& incarnation,
-                 int capacity, MembershipState* state);
+int OnAgentHello(TimePoint now, const std::string& host, int64_t pid,
+                 const std::string& incarnation, int capacity, MembershipState* state);
 // Any frame of the agent.
 void OnAgentHeard(TimePoint now, int agent, MembershipState* state);
 // Its connection is gone. Its ranks count as lost; what they still send carries a stale token.
@@ -177,12 +177,13 @@ void OnWorkerHello(TimePoint now, Token token, int rank, int64_t pid, const std:
 void OnWorkerProgress(Token token, int rank, int64_t step, bool running, MembershipState* state);
 void OnWorkerExited(TimePoint now, Token token, int rank, int exit_code, int signal,
                     MembershipState* state);
-void OnWorkerFailed(TimePoint now, Token token, int rank, StatusCode code, const std::string& message,
-                    MembershipState* state);
+void OnWorkerFailed(TimePoint now, Token token, int rank, StatusCode code,
+                    const std::string& message, MembershipState* state);
 void OnWorkerFinished(Token token, int rank, int64_t step, bool complete, MembershipState* state);
 void OnWorkersGone(Token token, int agent, MembershipState* state);
 // The failure detector's verdict.
-void OnHang(TimePoint now, Token token, int rank, const std::string& verdict, MembershipState* state);
+void OnHang(TimePoint now, Token token, int rank, const std::string& verdict,
+            MembershipState* state);
 void OnCommit(Token token, MembershipState* state);
 void OnStopRequested(TimePoint now, const std::string& reason, MembershipState* state);
 void OnSecondSignal(MembershipState* state);
