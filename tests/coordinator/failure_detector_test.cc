@@ -20,14 +20,16 @@ class FailureDetectorTest : public ::testing::Test {
     options.report_gap = FromSeconds(1);
     return options;
   }
-  void Report(int rank, WorkerPhase phase, int64_t step, uint64_t counter, const std::string& operation = "") {
+  void Report(int rank, WorkerPhase phase, int64_t step, uint64_t counter,
+              const std::string& operation = "") {
     detector_.OnProgress(now_, rank, {phase, step, counter, operation});
   }
   void Advance(double seconds) { now_ += FromSeconds(seconds); }
   // `steps` steps of all ranks, `seconds` each.
   void Train(int steps, double seconds) {
     for (int i = 0; i <= steps; ++i) {
-      for (int rank = 0; rank < 3; ++rank) Report(rank, WorkerPhase::kTraining, step_, ++counter_ / 3);
+      for (int rank = 0; rank < 3; ++rank)
+        Report(rank, WorkerPhase::kTraining, step_, ++counter_ / 3);
       if (i == steps) break;
       Advance(seconds);
       ++step_;

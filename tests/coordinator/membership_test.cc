@@ -38,7 +38,8 @@ class MembershipTest : public ::testing::Test {
     for (const MembershipAction& action : actions) kinds.push_back(action.kind);
     return kinds;
   }
-  static const MembershipAction* FindAction(const std::vector<MembershipAction>& actions, Kind kind) {
+  static const MembershipAction* FindAction(const std::vector<MembershipAction>& actions,
+                                            Kind kind) {
     for (const MembershipAction& action : actions) {
       if (action.kind == kind) return &action;
     }
@@ -59,7 +60,8 @@ class MembershipTest : public ::testing::Test {
     for (int rank = 0; rank < 4; ++rank) OnWorkerProgress(state_.token, rank, step, true, &state_);
   }
   void GoneEverywhere() {
-    for (const auto& [id, agent] : std::map(state_.agents)) OnWorkersGone(state_.token, id, &state_);
+    for (const auto& [id, agent] : std::map(state_.agents))
+      OnWorkersGone(state_.token, id, &state_);
   }
   // To a generation that trains.
   void Run() {
@@ -134,7 +136,8 @@ TEST_F(MembershipTest, ADeadWorkerEndsTheGenerationAtOnce) {
   OnWorkerExited(now_, state_.token, 2, 0, 9, &state_);
   const auto actions = Step();
   ASSERT_EQ(Kinds(actions), (std::vector<Kind>{Kind::kEndGeneration, Kind::kKillWorkers}));
-  EXPECT_EQ(actions[0].reason, "rank 2 (host n1, pid 1002) was killed by signal 9 (Killed) at step 812");
+  EXPECT_EQ(actions[0].reason,
+            "rank 2 (host n1, pid 1002) was killed by signal 9 (Killed) at step 812");
   EXPECT_TRUE(actions[0].failure);
   EXPECT_EQ(actions[1].grace_s, 0);
   EXPECT_EQ(state_.phase, Phase::kDraining);
@@ -167,7 +170,8 @@ TEST_F(MembershipTest, NoNewGenerationBeforeTheOldOneIsReaped) {
 
 TEST_F(MembershipTest, TheDeadRankIsTheCauseNotItsPeers) {
   Run();
-  OnWorkerFailed(now_, state_.token, 0, StatusCode::kUnavailable, "rank 2 closed the connection", &state_);
+  OnWorkerFailed(now_, state_.token, 0, StatusCode::kUnavailable, "rank 2 closed the connection",
+                 &state_);
   EXPECT_TRUE(Step().empty()) << "it waits for a better cause";
   Advance(0.1);
   OnWorkerFailed(now_, state_.token, 1, StatusCode::kDeadlineExceeded, "all_reduce", &state_);
@@ -175,7 +179,8 @@ TEST_F(MembershipTest, TheDeadRankIsTheCauseNotItsPeers) {
   OnWorkerExited(now_, state_.token, 0, 1, 0, &state_);
   OnWorkerExited(now_, state_.token, 2, 0, 11, &state_);
   const auto actions = Step();
-  EXPECT_THAT(actions.at(0).reason, HasSubstr("rank 2 (host n1, pid 1002) was killed by signal 11"));
+  EXPECT_THAT(actions.at(0).reason,
+              HasSubstr("rank 2 (host n1, pid 1002) was killed by signal 11"));
 }
 
 TEST_F(MembershipTest, WithoutABetterCauseTheFirstPeerFailureCounts) {
@@ -185,7 +190,8 @@ TEST_F(MembershipTest, WithoutABetterCauseTheFirstPeerFailureCounts) {
   OnWorkerFailed(now_, state_.token, 0, StatusCode::kUnavailable, "rank 1 is gone", &state_);
   EXPECT_TRUE(Step().empty());
   Advance(0.06);
-  EXPECT_THAT(Step().at(0).reason, HasSubstr("rank 1 (host n1, pid 1001) failed at step 5: rank 3 is gone"));
+  EXPECT_THAT(Step().at(0).reason,
+              HasSubstr("rank 1 (host n1, pid 1001) failed at step 5: rank 3 is gone"));
 }
 
 TEST_F(MembershipTest, AFinishedWorkerMayLeave) {
@@ -214,7 +220,8 @@ TEST_F(MembershipTest, AnExitWithoutFinishedIsAFailureEvenWithCodeZero) {
 
 TEST_F(MembershipTest, BadInputEndsTheRunAtOnce) {
   Run();
-  OnWorkerFailed(now_, state_.token, 3, StatusCode::kInvalidArgument, "recipe: model.clip.embed_dim is 0", &state_);
+  OnWorkerFailed(now_, state_.token, 3, StatusCode::kInvalidArgument,
+                 "recipe: model.clip.embed_dim is 0", &state_);
   Step();
   GoneEverywhere();
   const auto end = Step();
