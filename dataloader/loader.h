@@ -26,10 +26,10 @@ struct MicroBatch {
   int64_t step = 0;
   int slot = 0;
   int micro_batch = 0;
-  std::vector<int64_t> sample_ids;   // b
-  std::vector<uint8_t> pixels;       // b * 3 * image_size * image_size, RGB planes, u8
-  std::vector<int32_t> ids;          // b * context_length, zero-padded
-  std::vector<int32_t> eot;          // b: position of the end-of-text token
+  std::vector<int64_t> sample_ids;  // b
+  std::vector<uint8_t> pixels;      // b * 3 * image_size * image_size, RGB planes, u8
+  std::vector<int32_t> ids;         // b * context_length, zero-padded
+  std::vector<int32_t> eot;         // b: position of the end-of-text token
 };
 
 struct LoaderOptions {
@@ -38,6 +38,8 @@ struct LoaderOptions {
   uint64_t seed = 0;
   int image_size = 0;
   int context_length = 0;
+  // Entries of the vocabulary: its file's first vocab_size - 514 merges are used. 0: all, at most CLIP's 49408.
+  int vocab_size = 0;
   // Slots [first_slot, first_slot + num_slots) are this consumer's.
   int first_slot = 0;
   int num_slots = 1;
@@ -55,6 +57,8 @@ class Loader {
   // The next micro-batch in the order step, slot, micro-batch. Blocks until it is ready; a sample that cannot be decoded is
   // replaced (and logged) by the next one of its window. Errors: Unavailable (I/O), Corruption (too many bad samples).
   virtual StatusOr<MicroBatch> Next() = 0;
+  // Gives a used micro-batch's memory back; not needed for correctness.
+  virtual void Recycle(MicroBatch batch) = 0;
   // Identity of the data set: goes into every checkpoint.
   virtual const std::string& manifest_hash() const = 0;
   virtual int64_t num_samples() const = 0;
@@ -64,7 +68,7 @@ class Loader {
 struct EvalSample {
   std::string key;
   std::string caption;
-  std::string image_bytes;  // as stored
+  std::string image_bytes;  // as stored; JPEG, PNG or WebP, told by the first bytes
 };
 class EvalSet {
  public:

@@ -9,6 +9,10 @@ if [[ ${1:-} == --check ]]; then
   check=1
   shift
 fi
+if ! git rev-parse --verify --quiet HEAD >/dev/null; then
+  printf 'format: not a git checkout, so nothing tells which files are ours\n'
+  exit 77
+fi
 if (($#)); then
   files=("$@")
 else

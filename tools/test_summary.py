@@ -11,16 +11,15 @@ import xml.etree.ElementTree as ET
 
 
 def skip_reason(case):
-    """What GTEST_SKIP() << "..." said: it follows the line `file:line: Skipped`."""
+    """What GTEST_SKIP() << "..." said, after the line `file:line: Skipped`; of other tests the last line."""
     if case.get("status") == "disabled":
         return "disabled"
     output = case.findtext("system-out") or ""
     said = re.search(r"^\S+:\d+: Skipped\n(.*?)(?=^\[|\Z)", output, re.MULTILINE | re.DOTALL)
     if said and said.group(1).strip():
         return " ".join(said.group(1).split())
-    skipped = case.find("skipped")
-    message = skipped.get("message") if skipped is not None else None
-    return message or "no reason given"
+    lines = [line for line in output.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "no reason given"
 
 
 def main():

@@ -1,5 +1,7 @@
 #include "cluster/rpc/frame_server.h"
 
+#include <fcntl.h>
+
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <sstream>
@@ -68,6 +70,7 @@ void FrameServer::Impl::Adopt(tcp::socket socket) {
   peer << socket.remote_endpoint(error);
   if (error) return;  // gone again
   SetControlSocketOptions(socket.native_handle());
+  ::fcntl(socket.native_handle(), F_SETFD, FD_CLOEXEC);
   on_accept(std::make_unique<FrameConnection>(loop, socket.release(), peer.str()));
 }
 

@@ -9,14 +9,14 @@
 namespace weft {
 namespace {
 
-Status CheckPositive(const char *field, int value) {
+Status CheckPositive(const char* field, int value) {
   if (value >= 1) return OkStatus();
   return InvalidArgument(std::string(field) + " is " + std::to_string(value) +
                          ", but must be at least 1; use 1");
 }
 
 // `field` has one value that this build can run.
-Status CheckOnly(const char *field, int value, int only, const char *why) {
+Status CheckOnly(const char* field, int value, int only, const char* why) {
   if (value == only) return OkStatus();
   return InvalidArgument(std::string(field) + " is " + std::to_string(value) + ", but " + why +
                          "; use " + std::to_string(only));
@@ -24,7 +24,7 @@ Status CheckOnly(const char *field, int value, int only, const char *why) {
 
 }  // namespace
 
-const char *AxisName(Axis axis) {
+const char* AxisName(Axis axis) {
   switch (axis) {
     case Axis::kPipeline:
       return "pp";
@@ -44,8 +44,8 @@ int Coordinate::Index(Axis axis) const {
   return axis == Axis::kPipeline ? pp : axis == Axis::kData ? dp : tp;
 }
 
-StatusOr<ParallelDims> MakeParallelDims(const Recipe &recipe) {
-  const Layout &layout = recipe.layout();
+StatusOr<ParallelDims> MakeParallelDims(const Recipe& recipe) {
+  const Layout& layout = recipe.layout();
   const int slots = recipe.batch().slots();
   WEFT_RETURN_IF_ERROR(CheckPositive("layout.pp", layout.pp()));
   WEFT_RETURN_IF_ERROR(CheckPositive("layout.dp", layout.dp()));
@@ -61,9 +61,9 @@ StatusOr<ParallelDims> MakeParallelDims(const Recipe &recipe) {
   return ParallelDims{.pp = layout.pp(), .dp = layout.dp(), .tp = layout.tp()};
 }
 
-Status CheckLayout(const Recipe &recipe) {
+Status CheckLayout(const Recipe& recipe) {
   WEFT_RETURN_IF_ERROR(MakeParallelDims(recipe).status());
-  const Layout &layout = recipe.layout();
+  const Layout& layout = recipe.layout();
   WEFT_RETURN_IF_ERROR(
       CheckOnly("layout.tp", layout.tp(), 1, "this build has no tensor parallelism"));
   WEFT_RETURN_IF_ERROR(
@@ -82,8 +82,7 @@ SlotRange SlotsOfRank(int slots, int dp, int dp_rank) {
   WEFT_CHECK(dp_rank >= 0 && dp_rank < dp) << "dp rank " << dp_rank << " of " << dp;
   const int base = slots / dp;
   const int larger = slots % dp;
-  const int begin = dp_rank * base + std::min(dp_rank, larger);
-  return {.begin = begin, .end = begin + base + (dp_rank < larger ? 1 : 0)};
+  return {.first = dp_rank * base + std::min(dp_rank, larger), .count = base + (dp_rank < larger ? 1 : 0)};
 }
 
 int RankOfSlot(int slots, int dp, int slot) {
@@ -94,7 +93,7 @@ int RankOfSlot(int slots, int dp, int slot) {
   return slot < in_larger ? slot / (base + 1) : larger + (slot - in_larger) / base;
 }
 
-Mesh::Mesh(const ParallelDims &dims) : dims_(dims) {
+Mesh::Mesh(const ParallelDims& dims) : dims_(dims) {
   WEFT_CHECK(dims.pp >= 1 && dims.dp >= 1 && dims.tp >= 1)
       << "pp " << dims.pp << ", dp " << dims.dp << ", tp " << dims.tp;
 }
@@ -105,7 +104,7 @@ Coordinate Mesh::CoordinateOf(int rank) const {
       .pp = rank / (dims_.dp * dims_.tp), .dp = rank / dims_.tp % dims_.dp, .tp = rank % dims_.tp};
 }
 
-int Mesh::RankOf(const Coordinate &c) const {
+int Mesh::RankOf(const Coordinate& c) const {
   WEFT_CHECK(c.pp >= 0 && c.pp < dims_.pp && c.dp >= 0 && c.dp < dims_.dp && c.tp >= 0 &&
              c.tp < dims_.tp)
       << "(" << c.pp << ", " << c.dp << ", " << c.tp << ") outside of the mesh";
@@ -114,7 +113,7 @@ int Mesh::RankOf(const Coordinate &c) const {
 
 std::vector<int> Mesh::Group(Axis axis, int rank) const {
   Coordinate c = CoordinateOf(rank);
-  int &index = axis == Axis::kPipeline ? c.pp : axis == Axis::kData ? c.dp : c.tp;
+  int& index = axis == Axis::kPipeline ? c.pp : axis == Axis::kData ? c.dp : c.tp;
   std::vector<int> ranks;
   for (index = 0; index < dims_.Degree(axis); ++index) ranks.push_back(RankOf(c));
   return ranks;

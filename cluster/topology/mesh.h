@@ -48,13 +48,13 @@ struct Coordinate {
   bool operator==(const Coordinate &) const = default;
 };
 
-// Neighbouring slots [begin, end) of a step.
+// Neighbouring slots [first, end()) of a step.
 struct SlotRange {
-  int begin = 0;
-  int end = 0;
+  int first = 0;
+  int count = 0;
 
-  int size() const { return end - begin; }
-  bool operator==(const SlotRange &) const = default;
+  int end() const { return first + count; }
+  bool operator==(const SlotRange&) const = default;
 };
 
 // The slots of one data-parallel rank: contiguous, and as even as they go (the

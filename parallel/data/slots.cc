@@ -6,14 +6,6 @@
 
 namespace weft {
 
-SlotRange SlotsOfRank(int num_slots, int ranks, int rank) {
-  WEFT_CHECK(ranks >= 1 && ranks <= num_slots && rank >= 0 && rank < ranks)
-      << "rank " << rank << " of " << ranks << " with " << num_slots << " slots";
-  const int base = num_slots / ranks;
-  const int extra = num_slots % ranks;
-  return {rank * base + std::min(rank, extra), base + (rank < extra ? 1 : 0)};
-}
-
 SlotRange NodeSlots(int num_slots, SlotNode node) {
   const int first = node.index << node.level;
   const int end = std::min(num_slots, (node.index + 1) << node.level);

@@ -10,17 +10,9 @@
 #include <span>
 #include <vector>
 
+#include "cluster/topology/mesh.h"
+
 namespace weft {
-
-struct SlotRange {
-  int first = 0;
-  int count = 0;
-  int end() const { return first + count; }
-  bool operator==(const SlotRange&) const = default;
-};
-
-// Neighbouring slots, as evenly as they go; the first ranks have one more. REQUIRES: ranks <= num_slots.
-SlotRange SlotsOfRank(int num_slots, int ranks, int rank);
 
 struct SlotNode {
   int level = 0;

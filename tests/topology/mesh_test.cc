@@ -62,11 +62,11 @@ TEST(SlotsTest, EverySlotHasExactlyOneOwnerAndSharesAreEven) {
       int next = 0;
       for (int r = 0; r < dp; ++r) {
         const SlotRange range = SlotsOfRank(slots, dp, r);
-        EXPECT_EQ(range.begin, next);
-        EXPECT_GE(range.size(), slots / dp);
-        EXPECT_LE(range.size(), (slots + dp - 1) / dp);
-        for (int s = range.begin; s < range.end; ++s) EXPECT_EQ(RankOfSlot(slots, dp, s), r);
-        next = range.end;
+        EXPECT_EQ(range.first, next);
+        EXPECT_GE(range.count, slots / dp);
+        EXPECT_LE(range.count, (slots + dp - 1) / dp);
+        for (int s = range.first; s < range.end(); ++s) EXPECT_EQ(RankOfSlot(slots, dp, s), r);
+        next = range.end();
       }
       EXPECT_EQ(next, slots);
     }

@@ -1,0 +1,86 @@
+#include "cluster/agent/worker_process.h"
+
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "cluster/base/logging.h"
+
+namespace weft {
+namespace {
+
+// The socket of a dead process ends at once, unless a child of it holds the descriptor.
+constexpr auto kLastWords = std::chrono::milliseconds(40);
+// A worker that has closed its line can only leave.
+constexpr auto kExitAfterClose = std::chrono::seconds(30);
+
+}  // namespace
+
+StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Spawn(EventLoop* loop,
+                                                              const WorkerProcessOptions& options,
+                                                              Callbacks callbacks) {
+  int fds[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) != 0) {
+    return ErrnoStatus("socketpair", errno);
+  }
+  const std::string rank = std::to_string(options.rank);
+  std::unique_ptr<WorkerProcess> worker(
+      new WorkerProcess(loop, options.rank, std::move(callbacks)));
+  worker->connection_ = std::make_unique<FrameConnection>(loop, fds[0], "worker of rank " + rank);
+  ProcessOptions process;
+  process.argv = {options.program, "--control-fd", std::to_string(fds[1]), "--rank", rank};
+  // Ranks share the node's cores: threads of libgomp that wait must sleep.
+  process.env = {{"GOMP_SPINCOUNT", "0"}};
+  process.inherited_fds = {fds[1]};
+  process.log_path = options.log_path;
+  auto child = ChildProcess::Spawn(
+      loop, process, [worker = worker.get()](ProcessExit exit) { worker->OnProcessExit(exit); });
+  ::close(fds[1]);
+  if (!child.ok()) return child.status();
+  worker->process_ = std::move(*child);
+  worker->connection_->Start(
+      {.on_frame = [worker = worker.get()](
+                       const control::Frame& frame) { worker->callbacks_.on_frame(frame); },
+       .on_closed =
+           [worker = worker.get()](const Status& reason) { worker->OnConnectionClosed(reason); }});
+  return worker;
+}
+
+void WorkerProcess::OnProcessExit(ProcessExit exit) {
+  exited_ = true;
+  exit_ = exit;
+  if (closed_) {
+    Tell();
+  } else {
+    timer_ = loop_->After(kLastWords, [this] { Tell(); });
+  }
+}
+
+void WorkerProcess::OnConnectionClosed(const Status& reason) {
+  closed_ = true;
+  if (exited_) {
+    Tell();
+    return;
+  }
+  if (reason.code() == StatusCode::kCorruption) {
+    WEFT_LOG(ERROR) << reason << "; killed";
+    process_->Signal(SIGKILL);
+    return;
+  }
+  timer_ = loop_->After(kExitAfterClose, [this] {
+    WEFT_LOG(ERROR) << "rank " << rank_ << " closed its line but did not leave; killed";
+    process_->Signal(SIGKILL);
+  });
+}
+
+void WorkerProcess::Tell() {
+  if (told_) return;
+  told_ = true;
+  timer_.reset();
+  callbacks_.on_exit(exit_);
+}
+
+}  // namespace weft

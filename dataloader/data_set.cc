@@ -1,0 +1,101 @@
+#include "dataloader/data_set.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "cluster/base/hash.h"
+#include "cluster/base/text.h"
+
+namespace weft {
+
+std::vector<std::string> ExpandShardPatterns(const std::vector<std::string>& patterns) {
+  std::vector<std::string> paths;
+  for (const std::string& joined : patterns) {
+    size_t begin = 0;
+    while (begin <= joined.size()) {
+      const size_t end = std::min(joined.find("::", begin), joined.size());
+      for (std::string& path : ExpandBraces(joined.substr(begin, end - begin)))
+        paths.push_back(std::move(path));
+      begin = end + 2;
+    }
+  }
+  return paths;
+}
+
+StatusOr<std::unique_ptr<DataSet>> DataSet::Open(const std::vector<std::string>& patterns,
+                                                 const std::string& what) {
+  const std::vector<std::string> paths = ExpandShardPatterns(patterns);
+  if (paths.empty()) return InvalidArgument(what + " names no shards");
+  std::unique_ptr<DataSet> set(new DataSet());
+  set->first_sample_.push_back(0);
+  for (const std::string& path : paths) {
+    StatusOr<std::unique_ptr<ShardFile>> file = ShardFile::Open(path);
+    if (!file.ok()) return file.status().WithContext(what);
+    StatusOr<ShardIndex> index = ShardIndex::Build(**file);
+    if (!index.ok()) return index.status().WithContext(what);
+    set->first_sample_.push_back(set->first_sample_.back() +
+                                 static_cast<uint64_t>(index->num_samples()));
+    set->shards_.push_back({std::move(*file), std::move(*index)});
+  }
+  if (set->num_samples() == 0) {
+    return InvalidArgument(what + ": no samples in " + std::to_string(paths.size()) +
+                           " shards (first: " + paths[0] +
+                           "); a sample's members are named KEY.EXTENSION");
+  }
+  set->manifest_hash_ = set->ComputeManifestHash();
+  return set;
+}
+
+std::vector<uint64_t> DataSet::ShardSizes() const {
+  std::vector<uint64_t> sizes;
+  for (const Shard& shard : shards_)
+    sizes.push_back(static_cast<uint64_t>(shard.index.num_samples()));
+  return sizes;
+}
+
+DataSet::Location DataSet::Locate(int64_t id) const {
+  const auto after =
+      std::upper_bound(first_sample_.begin(), first_sample_.end(), static_cast<uint64_t>(id));
+  const auto shard = static_cast<size_t>(after - first_sample_.begin()) - 1;
+  return {&shards_[shard], id - static_cast<int64_t>(first_sample_[shard])};
+}
+
+std::string_view DataSet::key(int64_t id) const {
+  const Location location = Locate(id);
+  return location.shard->index.key(location.index);
+}
+
+std::string DataSet::Describe(int64_t id) const {
+  const Location location = Locate(id);
+  return "shard " + location.shard->file->path() + ", sample '" +
+         std::string(location.shard->index.key(location.index)) + "'";
+}
+
+Status DataSet::ReadMember(int64_t id, std::span<const std::string> extensions,
+                           std::string* bytes) const {
+  const auto [shard, index] = Locate(id);
+  for (const std::string& extension : extensions) {
+    const ShardMember* member = shard->index.Find(index, extension);
+    if (member == nullptr) continue;
+    bytes->resize(member->size);
+    return shard->file->ReadAt(member->offset, member->size, bytes->data());
+  }
+  std::vector<std::string> has;
+  for (const ShardMember& member : shard->index.members(index))
+    has.push_back("." + shard->index.extension(member));
+  return Corruption("no member ." + Join({extensions.begin(), extensions.end()}, " or .") +
+                    " (it has " + Join(has, ", ") + ")");
+}
+
+std::string DataSet::ComputeManifestHash() const {
+  std::string text = "weft-manifest 1\n";
+  for (const Shard& shard : shards_) {
+    const std::string& path = shard.file->path();
+    text += path.substr(path.find_last_of('/') + 1) + '\t' + std::to_string(shard.file->size()) +
+            '\t' + std::to_string(shard.index.num_samples()) + '\t' +
+            std::to_string(shard.index.contents_crc()) + '\n';
+  }
+  return Sha256Hex(text);
+}
+
+}  // namespace weft

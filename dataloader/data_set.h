@@ -1,0 +1,62 @@
+// An ordered list of shards as one sequence of samples: sample id = position in that sequence, counted over the shards in
+// the order of the patterns.
+//
+// Errors: NotFound (a shard), Corruption (a broken shard, a sample without a wanted member); messages name the shard, and
+// the key where there is one. Thread rule: reads are safe from any thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cluster/base/status.h"
+#include "dataloader/shard_file.h"
+#include "dataloader/shard_index.h"
+
+namespace weft {
+
+class DataSet {
+ public:
+  // `patterns` are paths or brace patterns ("train-{000000..000007}.tar", also joined by "::"). `what` names the recipe's
+  // field in errors.
+  static StatusOr<std::unique_ptr<DataSet>> Open(const std::vector<std::string>& patterns,
+                                                 const std::string& what);
+
+  int64_t num_samples() const { return static_cast<int64_t>(first_sample_.back()); }
+  // Samples of each shard, in order.
+  std::vector<uint64_t> ShardSizes() const;
+  // SHA-256 over the shards' base names, sizes, sample counts and index contents: what a checkpoint must match.
+  const std::string& manifest_hash() const { return manifest_hash_; }
+
+  std::string_view key(int64_t id) const;
+  // "shard train-000000.tar, sample 'a/b'".
+  std::string Describe(int64_t id) const;
+  // The bytes of the first of `extensions` that the sample has. Reuses the string's memory.
+  Status ReadMember(int64_t id, std::span<const std::string> extensions, std::string* bytes) const;
+
+ private:
+  struct Shard {
+    std::unique_ptr<ShardFile> file;
+    ShardIndex index;
+  };
+  struct Location {
+    const Shard* shard;
+    int64_t index;
+  };
+
+  DataSet() = default;
+  Location Locate(int64_t id) const;
+  std::string ComputeManifestHash() const;
+
+  std::vector<Shard> shards_;
+  // Id of each shard's first sample, and the total.
+  std::vector<uint64_t> first_sample_;
+  std::string manifest_hash_;
+};
+
+// All paths that the patterns mean, in order.
+std::vector<std::string> ExpandShardPatterns(const std::vector<std::string>& patterns);
+
+}  // namespace weft

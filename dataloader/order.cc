@@ -1,0 +1,151 @@
+#include "dataloader/order.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "cluster/base/hash.h"
+#include "cluster/base/logging.h"
+#include "dataloader/permutation.h"
+
+namespace weft {
+namespace {
+
+constexpr int64_t kMinLanes = 64;
+constexpr int64_t kMaxLanes = 1024;
+
+}  // namespace
+
+int64_t DefaultLanes(int64_t slots, int64_t global_batch, int64_t window) {
+  int64_t largest = slots;
+  for (int64_t lanes = slots; lanes <= std::min(global_batch, kMaxLanes); lanes += slots) {
+    if (global_batch % lanes != 0) continue;
+    if (lanes >= kMinLanes && global_batch / lanes <= window) return lanes;
+    largest = lanes;
+  }
+  return largest;
+}
+
+ChunkLayout::ChunkLayout(const std::vector<uint64_t>& shard_sizes, uint64_t chunk) : chunk_(chunk) {
+  uint64_t full = 0;
+  uint64_t leftover = 0;
+  for (const uint64_t size : shard_sizes) {
+    first_sample_.push_back(num_samples_);
+    first_full_.push_back(full);
+    first_leftover_.push_back(leftover);
+    num_samples_ += size;
+    full += size / chunk * chunk;
+    leftover += size % chunk;
+  }
+  first_sample_.push_back(num_samples_);
+  first_full_.push_back(full);
+  first_leftover_.push_back(leftover);
+}
+
+uint64_t ChunkLayout::ToSequential(uint64_t canonical) const {
+  const bool in_full = canonical < first_full_.back();
+  const std::vector<uint64_t>& starts = in_full ? first_full_ : first_leftover_;
+  const uint64_t offset = in_full ? canonical : canonical - first_full_.back();
+  const auto after = std::upper_bound(starts.begin(), starts.end(), offset);
+  const auto shard = static_cast<size_t>(after - starts.begin()) - 1;
+  const uint64_t before_leftovers = in_full ? 0 : first_full_[shard + 1] - first_full_[shard];
+  return first_sample_[shard] + before_leftovers + offset - starts[shard];
+}
+
+StatusOr<SampleOrder> SampleOrder::Create(const OrderOptions& options,
+                                          std::vector<OrderedSet> sets) {
+  const int64_t slots = options.slots;
+  const int64_t batch = options.global_batch;
+  if (slots < 1 || batch < 1 || batch % slots != 0) {
+    return InvalidArgument("batch.slots: " + std::to_string(slots) +
+                           " does not divide the global batch of " + std::to_string(batch));
+  }
+  if (options.chunk < 1) return InvalidArgument("data.order.chunk must be at least 1");
+  if (options.window < 1) return InvalidArgument("data.order.window must be at least 1");
+  const int64_t lanes =
+      options.lanes > 0 ? options.lanes : DefaultLanes(slots, batch, options.window);
+  if (lanes % slots != 0 || batch % lanes != 0) {
+    return InvalidArgument("data.order.lanes: " + std::to_string(lanes) +
+                           " must be a multiple of batch.slots (" + std::to_string(slots) +
+                           ") and divide the global batch (" + std::to_string(batch) + ")");
+  }
+  WEFT_CHECK_EQ(sets.size(), 1u) << "an interleave of several sets is not part of this order";
+  SampleOrder order(options, lanes);
+  for (const OrderedSet& set : sets) {
+    ChunkLayout layout(set.shard_sizes, static_cast<uint64_t>(options.chunk));
+    const auto n = static_cast<int64_t>(layout.num_samples());
+    if (n == 0) return InvalidArgument("data set " + set.name + " has no samples");
+    // Each lane's chunks must fit wherever in the lanes the epoch begins, hence L - 1 samples less.
+    const int64_t m = std::max<int64_t>(0, (n - (lanes - 1)) / (lanes * options.chunk));
+    order.sets_.push_back({Fnv1a64(set.name), std::move(layout), static_cast<uint64_t>(m),
+                           static_cast<uint64_t>(n - lanes * m * options.chunk)});
+  }
+  return order;
+}
+
+uint64_t SampleOrder::Key(const Set& set, uint64_t epoch, const char* purpose) const {
+  uint64_t key = HashCombine(Mix64(options_.seed), set.name_hash);
+  key = HashCombine(key, epoch);
+  return HashCombine(key, Fnv1a64(purpose));
+}
+
+SampleRef SampleOrder::At(int64_t step, int64_t slot, int64_t row, int64_t substitute) const {
+  const auto slots = static_cast<uint64_t>(options_.slots);
+  const auto lanes = static_cast<uint64_t>(lanes_);
+  const uint64_t lanes_per_slot = lanes / slots;
+  const uint64_t rows_per_lane = static_cast<uint64_t>(options_.global_batch) / lanes;
+  const uint64_t lane =
+      static_cast<uint64_t>(slot) * lanes_per_slot + static_cast<uint64_t>(row) / rows_per_lane;
+  const uint64_t r =
+      static_cast<uint64_t>(step) * rows_per_lane + static_cast<uint64_t>(row) % rows_per_lane;
+  // A slot's lanes start at places spread over the interleave, so that each slot gets its share of each set.
+  const uint64_t start = lane % lanes_per_slot * slots + lane / lanes_per_slot;
+  const int set = interleave_.Which(start + r);
+  const uint64_t n = interleave_.CountBefore(set, start + r) - interleave_.CountBefore(set, start);
+  return Locate(set, n * lanes + lane, static_cast<uint64_t>(substitute));
+}
+
+SampleRef SampleOrder::Locate(int set_index, uint64_t q, uint64_t substitute) const {
+  const Set& set = sets_[static_cast<size_t>(set_index)];
+  const auto lanes = static_cast<uint64_t>(lanes_);
+  const uint64_t total = set.layout.num_samples();
+  const uint64_t chunk = set.layout.chunk();
+  const uint64_t main = lanes * set.chunks_per_lane * chunk;
+  const uint64_t epoch = q / total;
+  const uint64_t g = q % total;
+  // The epoch's first positions, up to the next multiple of L, belong to the tail: then row and lane follow from g - h.
+  const uint64_t h = (lanes - epoch % lanes * (total % lanes) % lanes) % lanes;
+  uint64_t place = 0;
+  if (main > 0 && g >= h && g < h + main) {
+    place = MainPlace(set, epoch, (g - h) % lanes, (g - h) / lanes, substitute);
+  } else {
+    const uint64_t u = main == 0 || g < h ? g : g - main;
+    place = main + Permutation(set.tail, Key(set, epoch, "tail"))((u + substitute) % set.tail);
+  }
+  const uint64_t num_chunks = set.layout.num_chunks();
+  uint64_t canonical = place;
+  if (place < num_chunks * chunk) {
+    canonical =
+        Permutation(num_chunks, Key(set, epoch, "chunk"))(place / chunk) * chunk + place % chunk;
+  }
+  return {set_index, epoch, set.layout.ToSequential(canonical)};
+}
+
+uint64_t SampleOrder::MainPlace(const Set& set, uint64_t epoch, uint64_t lane, uint64_t row,
+                                uint64_t substitute) const {
+  const uint64_t chunk = set.layout.chunk();
+  const uint64_t m = set.chunks_per_lane;
+  const auto window = static_cast<uint64_t>(options_.window);
+  // nw windows of nearly equal size: window k holds the lane's chunks [c0, c0 + w).
+  const uint64_t num_windows = (m + window - 1) / window;
+  const uint64_t k = ((row / chunk + 1) * num_windows - 1) / m;
+  const uint64_t c0 = k * m / num_windows;
+  const uint64_t w = (k + 1) * m / num_windows - c0;
+  const uint64_t j = (row - c0 * chunk + substitute) % (w * chunk);
+  const uint64_t lane_key = HashCombine(Key(set, epoch, "lane"), lane);
+  const uint64_t c = Permutation(w, HashCombine(HashCombine(lane_key, k), Fnv1a64("c")))(j % w);
+  const uint64_t i =
+      Permutation(chunk, HashCombine(HashCombine(lane_key, c0 + c), Fnv1a64("i")))(j / w);
+  return (lane * m + c0 + c) * chunk + i;
+}
+
+}  // namespace weft

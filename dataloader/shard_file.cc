@@ -1,0 +1,120 @@
+#include "dataloader/shard_file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <zlib.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <filesystem>
+#include <vector>
+
+namespace weft {
+namespace {
+
+// Closes what it holds unless released.
+class FdHolder {
+ public:
+  explicit FdHolder(int fd) : fd_(fd) {}
+  ~FdHolder() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  FdHolder(const FdHolder&) = delete;
+  FdHolder& operator=(const FdHolder&) = delete;
+  int get() const { return fd_; }
+  int Release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+StatusOr<int> UnlinkedTemporaryFile() {
+  std::error_code error;
+  std::string path = (std::filesystem::temp_directory_path(error) / "weft-shard-XXXXXX").string();
+  const int fd = ::mkostemp(path.data(), O_CLOEXEC);
+  if (fd < 0) return ErrnoStatus("create " + path, errno);
+  ::unlink(path.c_str());
+  return fd;
+}
+
+Status WriteAll(int fd, const char* data, size_t size) {
+  while (size > 0) {
+    const ssize_t n = ::write(fd, data, size);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus("write a temporary file", errno);
+    data += n;
+    size -= static_cast<size_t>(n);
+  }
+  return OkStatus();
+}
+
+// The whole gzip file `path` (already open as `fd`) as an unlinked temporary file.
+StatusOr<int> Inflate(const std::string& path, int fd) {
+  WEFT_ASSIGN_OR_RETURN(const int out_fd, UnlinkedTemporaryFile());
+  FdHolder out(out_fd);
+  const int gz_fd = ::dup(fd);
+  if (gz_fd < 0 || ::lseek(gz_fd, 0, SEEK_SET) != 0) return ErrnoStatus("read " + path, errno);
+  gzFile gz = ::gzdopen(gz_fd, "rb");
+  if (gz == nullptr) {
+    ::close(gz_fd);
+    return ResourceExhausted(path + ": no memory to inflate it");
+  }
+  std::vector<char> buffer(size_t{1} << 18);
+  Status status;
+  while (status.ok()) {
+    const int n = ::gzread(gz, buffer.data(), static_cast<unsigned>(buffer.size()));
+    if (n == 0) break;
+    status = n > 0 ? WriteAll(out.get(), buffer.data(), static_cast<size_t>(n))
+                   : Corruption(path + ": broken gzip stream: " + ::gzerror(gz, &errno));
+  }
+  // gzclose says Z_BUF_ERROR when the stream ended in the middle.
+  if (::gzclose(gz) != Z_OK && status.ok()) {
+    status = Corruption(path + ": the gzip stream ends too early (was the file cut?)");
+  }
+  WEFT_RETURN_IF_ERROR(status);
+  return out.Release();
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<ShardFile>> ShardFile::Open(const std::string& path) {
+  FdHolder fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) return ErrnoStatus("open shard " + path, errno);
+  struct stat st = {};
+  if (::fstat(fd.get(), &st) != 0) return ErrnoStatus("stat shard " + path, errno);
+  if (!S_ISREG(st.st_mode)) return InvalidArgument("shard " + path + " is not a regular file");
+  unsigned char magic[2] = {};
+  int use_fd = -1;
+  if (::pread(fd.get(), magic, 2, 0) == 2 && magic[0] == 0x1F && magic[1] == 0x8B) {
+    WEFT_ASSIGN_OR_RETURN(use_fd, Inflate(path, fd.get()));
+    if (::fstat(use_fd, &st) != 0) {
+      ::close(use_fd);
+      return ErrnoStatus("stat shard " + path, errno);
+    }
+  } else {
+    use_fd = fd.Release();
+  }
+  return std::unique_ptr<ShardFile>(new ShardFile(path, use_fd, static_cast<uint64_t>(st.st_size)));
+}
+
+ShardFile::~ShardFile() { ::close(fd_); }
+
+Status ShardFile::ReadAt(uint64_t offset, size_t size, void* out) const {
+  auto* cursor = static_cast<char*>(out);
+  while (size > 0) {
+    const ssize_t n = ::pread(fd_, cursor, size, static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus("read shard " + path_, errno);
+    if (n == 0) {
+      return Corruption("shard " + path_ + ": ends at byte " + std::to_string(offset) + ", " +
+                        std::to_string(size) + " bytes too early");
+    }
+    cursor += n;
+    offset += static_cast<uint64_t>(n);
+    size -= static_cast<size_t>(n);
+  }
+  return OkStatus();
+}
+
+}  // namespace weft
