@@ -62,6 +62,7 @@ std::string Explain(const ParseError& error, const std::string& source, std::str
   if (named.empty() && scan.value_open) named = scan.field_name;
 
   std::string problem = error.message;
+  if (problem.ends_with("got: ")) problem = "the text ends inside a message; is a '}' missing?";
   if (!unknown_field.empty() && scan.message != nullptr) {
     problem = UnknownFieldHint(scan.message, scan.prefix, unknown_field);
   } else if (!unknown_value.empty() && scan.field != nullptr &&

@@ -78,7 +78,8 @@ TEST(LoadRecipe, BadSyntaxNamesThePlace) {
   EXPECT_THAT(
       Error("steps: 3\nsteps: 4"),
       HasSubstr("r.textproto:2:1: steps: Non-repeated field \"steps\" is specified multiple"));
-  EXPECT_THAT(Error("optimizer { lr: 1 "), HasSubstr("r.textproto:1:"));
+  EXPECT_EQ(Error("optimizer {\n  lr: 1\n"),
+            "r.textproto:3:1: the text ends inside a message; is a '}' missing?");
   EXPECT_THAT(Error("name: 'open"), HasSubstr("r.textproto:1:"));
   EXPECT_THAT(Error("}"), HasSubstr("r.textproto:1:1: "));
   EXPECT_THAT(Error("optimizer: 3"), HasSubstr("optimizer"));
