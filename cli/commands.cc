@@ -1,5 +1,6 @@
 #include "cli/commands.h"
 
+#include "cli/checkpoint_command.h"
 #include "cli/report_command.h"
 #include "cli/version_command.h"
 
@@ -7,6 +8,7 @@ namespace weft {
 
 std::vector<Command> Commands() {
   return {
+      {"checkpoint", "lists the checkpoints of a run, or verifies them", CheckpointCommand},
       {"report", "shows what a run did and what its model learned", ReportCommand},
       {"version", "what this build is", VersionCommand},
   };
