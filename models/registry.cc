@@ -11,7 +11,9 @@ StatusOr<PixelNorm> ReadPixelNorm(const AugmentRecipe& augment) {
   PixelNorm norm;
   const auto read = [](const auto& values, const std::string& field, std::array<double, 3>* out) {
     if (values.empty()) return OkStatus();
-    if (values.size() != 3) return InvalidArgument("data.augment." + field + ": wants 3 values, has " + std::to_string(values.size()));
+    if (values.size() != 3)
+      return InvalidArgument("data.augment." + field + ": wants 3 values, has " +
+                             std::to_string(values.size()));
     for (int c = 0; c < 3; ++c) (*out)[static_cast<size_t>(c)] = values[c];
     return OkStatus();
   };
@@ -25,7 +27,8 @@ StatusOr<PixelNorm> ReadPixelNorm(const AugmentRecipe& augment) {
 
 }  // namespace
 
-StatusOr<std::unique_ptr<Model>> MakeModel(const Recipe& recipe, const ModelSpec& spec, ParameterStore* store) {
+StatusOr<std::unique_ptr<Model>> MakeModel(const Recipe& recipe, const ModelSpec& spec,
+                                           ParameterStore* store) {
   WEFT_ASSIGN_OR_RETURN(const PixelNorm norm, ReadPixelNorm(recipe.data().augment()));
   switch (recipe.model().family_case()) {
     case ModelRecipe::kClip: {

@@ -27,7 +27,8 @@ Status ParallelContext::Wait(WorkPtr work) {
   return status.ok() ? status : status.WithContext(work->name());
 }
 
-StatusOr<at::Tensor> ParallelContext::AllGatherSlots(const at::Tensor& own, const std::string& name) {
+StatusOr<at::Tensor> ParallelContext::AllGatherSlots(const at::Tensor& own,
+                                                     const std::string& name) {
   WEFT_CHECK_EQ(own.size(0), slots_.count);
   const at::Tensor mine = own.contiguous();
   if (dp_size_ == 1) return mine;
@@ -38,8 +39,9 @@ StatusOr<at::Tensor> ParallelContext::AllGatherSlots(const at::Tensor& own, cons
   at::Tensor all = at::empty({dp_size_, count}, mine.options());
   all[dp_rank_].narrow(0, 0, mine.numel()).copy_(mine.flatten());
   if (mine.numel() < count) all[dp_rank_].narrow(0, mine.numel(), count - mine.numel()).zero_();
-  WEFT_RETURN_IF_ERROR(Wait(dp().AllGather(all[dp_rank_].data_ptr(), all.data_ptr(), static_cast<size_t>(count),
-                                           ToDType(mine.scalar_type()), Op(name))));
+  WEFT_RETURN_IF_ERROR(
+      Wait(dp().AllGather(all[dp_rank_].data_ptr(), all.data_ptr(), static_cast<size_t>(count),
+                          ToDType(mine.scalar_type()), Op(name))));
   std::vector<int64_t> sizes = mine.sizes().vec();
   sizes[0] = num_slots();
   if (num_slots() % dp_size_ == 0) return all.view(sizes);
@@ -47,7 +49,8 @@ StatusOr<at::Tensor> ParallelContext::AllGatherSlots(const at::Tensor& own, cons
   for (int rank = 0; rank < dp_size_; ++rank) {
     const SlotRange range = SlotsOfRank(num_slots(), dp_size_, rank);
     packed.narrow(0, range.first, range.count)
-        .copy_(all[rank].narrow(0, 0, range.count * slot_elements).view({range.count, slot_elements}));
+        .copy_(
+            all[rank].narrow(0, 0, range.count * slot_elements).view({range.count, slot_elements}));
   }
   return packed.view(sizes);
 }

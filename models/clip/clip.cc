@@ -34,7 +34,8 @@ at::Tensor UnitRows(const at::Tensor& x_BE) {
 
 class VisionEmbed : public Block {
  public:
-  VisionEmbed(const BlockSpec& spec, int64_t patch_size, const PixelNorm& norm, ParameterStore* store)
+  VisionEmbed(const BlockSpec& spec, int64_t patch_size, const PixelNorm& norm,
+              ParameterStore* store)
       : Block(spec, ParametersOf(spec.params, store)),
         patch_size_(patch_size),
         norm_(norm),
@@ -43,10 +44,12 @@ class VisionEmbed : public Block {
         conv1_(store->Get("visual.conv1.weight"), nullptr),
         ln_pre_(MakeNorm(store, "visual.ln_pre")) {}
 
-  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs, const MicroBatchContext&) override {
+  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
+                                  const MicroBatchContext&) override {
     const at::ScalarType type = positional_->value.scalar_type();
     const at::Tensor patches_BPW = conv1_(Patches(inputs[0], patch_size_, norm_, type));
-    const at::Tensor cls = class_embedding_->value.expand({patches_BPW.size(0), 1, patches_BPW.size(2)});
+    const at::Tensor cls =
+        class_embedding_->value.expand({patches_BPW.size(0), 1, patches_BPW.size(2)});
     const at::Tensor x_BSW = at::add(at::cat({cls, patches_BPW}, 1), positional_->value);
     return {ln_pre_(x_BSW)};
   }
@@ -67,7 +70,8 @@ class VisionHead : public Block {
         ln_post_(MakeNorm(store, "visual.ln_post")),
         proj_(store->Get("visual.proj"), nullptr, WeightLayout::kInOut) {}
 
-  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs, const MicroBatchContext&) override {
+  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
+                                  const MicroBatchContext&) override {
     return {UnitRows(proj_(ln_post_(inputs[0].select(1, 0))))};
   }
 
@@ -83,7 +87,8 @@ class TextEmbed : public Block {
         tokens_(store->Get("token_embedding.weight")),
         positional_(store->Get("positional_embedding")) {}
 
-  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs, const MicroBatchContext&) override {
+  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
+                                  const MicroBatchContext&) override {
     return {at::add(tokens_(inputs[0]), positional_->value)};
   }
 
@@ -100,7 +105,8 @@ class TextHead : public Block {
         projection_(store->Get("text_projection"), nullptr, WeightLayout::kInOut) {}
 
   // ln_final works on rows, so only the end-of-text rows need it.
-  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs, const MicroBatchContext&) override {
+  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
+                                  const MicroBatchContext&) override {
     const at::Tensor& x_BSW = inputs[0];
     const at::Tensor rows = at::arange(x_BSW.size(0)).mul_(x_BSW.size(1)).add_(inputs[1]);
     const at::Tensor eot_BW = at::index_select(x_BSW.flatten(0, 1), 0, rows);
@@ -112,9 +118,10 @@ class TextHead : public Block {
   Linear projection_;
 };
 
-std::unique_ptr<Block> MakeBlock(const ClipConfig& config, const BlockSpec& spec, const PixelNorm& norm,
-                                 ParameterStore* store) {
-  if (spec.name == "visual.embed") return std::make_unique<VisionEmbed>(spec, config.patch_size, norm, store);
+std::unique_ptr<Block> MakeBlock(const ClipConfig& config, const BlockSpec& spec,
+                                 const PixelNorm& norm, ParameterStore* store) {
+  if (spec.name == "visual.embed")
+    return std::make_unique<VisionEmbed>(spec, config.patch_size, norm, store);
   if (spec.name == "visual.head") return std::make_unique<VisionHead>(spec, store);
   if (spec.name == "text.embed") return std::make_unique<TextEmbed>(spec, store);
   if (spec.name == "text.head") return std::make_unique<TextHead>(spec, store);
@@ -126,14 +133,16 @@ std::unique_ptr<Block> MakeBlock(const ClipConfig& config, const BlockSpec& spec
 }
 
 // The output `name` of the tower's blocks, run one after the other without a tape.
-at::Tensor RunTower(Model* model, const std::string& tower, NamedTensors values, const std::string& name) {
+at::Tensor RunTower(Model* model, const std::string& tower, NamedTensors values,
+                    const std::string& name) {
   const at::NoGradGuard no_grad;
   MicroBatchContext context;
   context.training = false;
   for (const auto& block : model->blocks) {
     if (block->spec().tower != tower) continue;
     std::vector<at::Tensor> inputs;
-    for (const ActivationSpec& input : block->spec().inputs) inputs.push_back(values.at(input.name));
+    for (const ActivationSpec& input : block->spec().inputs)
+      inputs.push_back(values.at(input.name));
     const std::vector<at::Tensor> outputs = block->Forward(inputs, context);
     for (size_t i = 0; i < outputs.size(); ++i) values[block->spec().outputs[i].name] = outputs[i];
   }
@@ -142,18 +151,20 @@ at::Tensor RunTower(Model* model, const std::string& tower, NamedTensors values,
 
 }  // namespace
 
-std::unique_ptr<Model> MakeClip(const ClipConfig& config, const ModelSpec& spec, const PixelNorm& norm,
-                                ParameterStore* store) {
+std::unique_ptr<Model> MakeClip(const ClipConfig& config, const ModelSpec& spec,
+                                const PixelNorm& norm, ParameterStore* store) {
   auto model = std::make_unique<Model>();
   model->spec = spec;
-  for (const BlockSpec& block : spec.blocks) model->blocks.push_back(MakeBlock(config, block, norm, store));
+  for (const BlockSpec& block : spec.blocks)
+    model->blocks.push_back(MakeBlock(config, block, norm, store));
   ContrastiveOptions contrastive;
   contrastive.wave = "main";
   model->joins.push_back(std::make_unique<ContrastiveJoin>(spec.joins[0], contrastive, store));
   Wave wave{"main", 0, static_cast<int>(spec.blocks.size()), {"image_features", "text_features"}};
   model->objective.waves = {wave};
-  model->objective.phases = {
-      {PhaseKind::kForward, "main"}, {PhaseKind::kJoin, "contrastive"}, {PhaseKind::kBackward, "main"}};
+  model->objective.phases = {{PhaseKind::kForward, "main"},
+                             {PhaseKind::kJoin, "contrastive"},
+                             {PhaseKind::kBackward, "main"}};
   return model;
 }
 

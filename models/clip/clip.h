@@ -16,8 +16,8 @@
 namespace weft {
 
 // `spec` is MakeClipSpec(config), perhaps with frozen parameters; `store` was made from it and must outlive the model.
-std::unique_ptr<Model> MakeClip(const ClipConfig& config, const ModelSpec& spec, const PixelNorm& norm,
-                                ParameterStore* store);
+std::unique_ptr<Model> MakeClip(const ClipConfig& config, const ModelSpec& spec,
+                                const PixelNorm& norm, ParameterStore* store);
 
 // Unit rows [b, embed]. pixels: [b, 3, s, s] u8 or normalised; ids [b, context]; eot [b]: position of the end-of-text token.
 at::Tensor EncodeImages(Model* model, const at::Tensor& pixels);

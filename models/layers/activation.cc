@@ -12,7 +12,9 @@ using torch::autograd::variable_list;
 
 constexpr double kSlope = 1.702;
 
-at::Tensor Wide(const at::Tensor& x) { return x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x; }
+at::Tensor Wide(const at::Tensor& x) {
+  return x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x;
+}
 
 struct QuickGeluFunction : torch::autograd::Function<QuickGeluFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x) {

@@ -25,8 +25,8 @@ void AddRows(const at::Tensor& table, const at::Tensor& ids, const at::Tensor& r
 }
 
 struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& ids, const at::Tensor& /*anchor*/,
-                            Parameter* table) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& ids,
+                            const at::Tensor& /*anchor*/, Parameter* table) {
     ctx->saved_data["table"] = reinterpret_cast<int64_t>(table);
     ctx->save_for_backward({ids});
     return at::index_select(table->value, 0, ids);

@@ -11,7 +11,8 @@ namespace weft {
 
 class LayerNorm {
  public:
-  LayerNorm(Parameter* weight, Parameter* bias, double eps) : weight_(weight), bias_(bias), eps_(eps) {}
+  LayerNorm(Parameter* weight, Parameter* bias, double eps)
+      : weight_(weight), bias_(bias), eps_(eps) {}
 
   at::Tensor operator()(const at::Tensor& x) const;
 

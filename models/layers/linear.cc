@@ -28,8 +28,9 @@ void AddProduct(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b)
 
 struct LinearFunction : torch::autograd::Function<LinearFunction> {
   // The anchors only make the node part of the graph (parameter.h).
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x, const at::Tensor& /*weight_anchor*/,
-                            const at::Tensor& /*bias_anchor*/, Parameter* weight, Parameter* bias, int64_t layout) {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x,
+                            const at::Tensor& /*weight_anchor*/, const at::Tensor& /*bias_anchor*/,
+                            Parameter* weight, Parameter* bias, int64_t layout) {
     ctx->saved_data["weight"] = reinterpret_cast<int64_t>(weight);
     ctx->saved_data["bias"] = reinterpret_cast<int64_t>(bias);
     ctx->saved_data["layout"] = layout;
@@ -52,7 +53,8 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
       }
     }
     if (bias != nullptr && bias->trainable()) {
-      at::Tensor(bias->main_grad).add_(at::sum(dy, {0}, /*keepdim=*/false, bias->main_grad.scalar_type()));
+      at::Tensor(bias->main_grad)
+          .add_(at::sum(dy, {0}, /*keepdim=*/false, bias->main_grad.scalar_type()));
     }
     at::Tensor dx;
     if (ctx->needs_input_grad(0)) dx = at::mm(dy, InOut(weight->value, layout).t());
@@ -70,8 +72,9 @@ Linear::Linear(Parameter* weight, Parameter* bias, WeightLayout layout)
 
 at::Tensor Linear::operator()(const at::Tensor& x) const {
   const at::Tensor rows = x.reshape({-1, x.size(-1)});
-  const at::Tensor y = LinearFunction::apply(rows, weight_->anchor, bias_ == nullptr ? at::Tensor() : bias_->anchor,
-                                             weight_, bias_, static_cast<int64_t>(layout_));
+  const at::Tensor& bias_anchor = bias_ == nullptr ? weight_->anchor : bias_->anchor;
+  const at::Tensor y = LinearFunction::apply(rows, weight_->anchor, bias_anchor, weight_, bias_,
+                                             static_cast<int64_t>(layout_));
   std::vector<int64_t> sizes = x.sizes().vec();
   sizes.back() = y.size(-1);
   return y.view(sizes);

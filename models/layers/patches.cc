@@ -4,7 +4,8 @@
 
 namespace weft {
 
-at::Tensor Patches(const at::Tensor& pixels, int64_t patch_size, const PixelNorm& norm, at::ScalarType type) {
+at::Tensor Patches(const at::Tensor& pixels, int64_t patch_size, const PixelNorm& norm,
+                   at::ScalarType type) {
   const int64_t b = pixels.size(0);
   const int64_t channels = pixels.size(1);
   const int64_t grid = pixels.size(2) / patch_size;
@@ -17,7 +18,9 @@ at::Tensor Patches(const at::Tensor& pixels, int64_t patch_size, const PixelNorm
       scale[c] = 1 / (255 * norm.std[c]);
       shift[c] = -norm.mean[c] / norm.std[c];
     }
-    x = x.to(wide).mul_(at::tensor(scale, wide).view({3, 1, 1})).add_(at::tensor(shift, wide).view({3, 1, 1}));
+    x = x.to(wide)
+            .mul_(at::tensor(scale, wide).view({3, 1, 1}))
+            .add_(at::tensor(shift, wide).view({3, 1, 1}));
   }
   return x.to(type)
       .view({b, channels, grid, patch_size, grid, patch_size})

@@ -17,6 +17,7 @@ struct PixelNorm {
 
 // pixels [b, 3, s, s]: u8 are normalised, floating-point ones are taken as they are. Result [b, (s/p)^2, 3 p p] in `type`,
 // patches by rows, elements in the order (channel, y, x) of a convolution's weight: x @ W.flatten(1)^T is the convolution.
-at::Tensor Patches(const at::Tensor& pixels, int64_t patch_size, const PixelNorm& norm, at::ScalarType type);
+at::Tensor Patches(const at::Tensor& pixels, int64_t patch_size, const PixelNorm& norm,
+                   at::ScalarType type);
 
 }  // namespace weft

@@ -25,10 +25,12 @@ std::vector<Parameter*> ParametersOf(const std::vector<ParamSpec>& specs, Parame
   return parameters;
 }
 
-TransformerBlock::TransformerBlock(BlockSpec block, const TransformerOptions& options, ParameterStore* store)
+TransformerBlock::TransformerBlock(BlockSpec block, const TransformerOptions& options,
+                                   ParameterStore* store)
     : Block(block, ParametersOf(block.params, store)),
       ln_1_(MakeNorm(store, block.name + ".ln_1", options.norm_eps)),
-      attention_(Linear(store->Get(block.name + ".attn.in_proj_weight"), store->Get(block.name + ".attn.in_proj_bias")),
+      attention_(Linear(store->Get(block.name + ".attn.in_proj_weight"),
+                        store->Get(block.name + ".attn.in_proj_bias")),
                  MakeLinear(store, block.name + ".attn.out_proj"), options.heads, options.causal),
       ln_2_(MakeNorm(store, block.name + ".ln_2", options.norm_eps)),
       c_fc_(MakeLinear(store, block.name + ".mlp.c_fc")),

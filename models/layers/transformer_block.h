@@ -28,7 +28,8 @@ class TransformerBlock : public Block {
  public:
   TransformerBlock(BlockSpec spec, const TransformerOptions& options, ParameterStore* store);
 
-  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs, const MicroBatchContext& context) override;
+  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
+                                  const MicroBatchContext& context) override;
 
  private:
   LayerNorm ln_1_;

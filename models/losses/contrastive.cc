@@ -1,7 +1,7 @@
 #include "models/losses/contrastive.h"
 
-#include <ATen/ops/argmax.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/argmax.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/exp.h>
@@ -16,11 +16,13 @@ namespace weft {
 namespace {
 
 // The logits of the slot's own pairs: a view.
-at::Tensor Positives(const at::Tensor& logits, int64_t first_row) { return logits.diagonal(first_row); }
+at::Tensor Positives(const at::Tensor& logits, int64_t first_row) {
+  return logits.diagonal(first_row);
+}
 
 // (softmax over this row + softmax over the other direction's rows - 2 delta) / 2N, in place of nothing: a new tensor.
-at::Tensor LogitGrad(const at::Tensor& logits, const at::Tensor& own_lse, const at::Tensor& other_lse_all,
-                     int64_t first_row) {
+at::Tensor LogitGrad(const at::Tensor& logits, const at::Tensor& own_lse,
+                     const at::Tensor& other_lse_all, int64_t first_row) {
   at::Tensor grad = at::sub(logits, own_lse.unsqueeze(1)).exp_();
   grad.add_(at::sub(logits, other_lse_all.unsqueeze(0)).exp_());
   grad.diagonal(first_row).sub_(2);
@@ -29,7 +31,8 @@ at::Tensor LogitGrad(const at::Tensor& logits, const at::Tensor& own_lse, const 
 
 }  // namespace
 
-ContrastiveJoin::ContrastiveJoin(JoinSpec spec, const ContrastiveOptions& options, ParameterStore* store)
+ContrastiveJoin::ContrastiveJoin(JoinSpec spec, const ContrastiveOptions& options,
+                                 ParameterStore* store)
     : Join(spec), options_(options), logit_scale_(store->Get(spec.params[0].name)) {}
 
 ContrastiveJoin::Slot ContrastiveJoin::ReadSlot(const JoinContext& context, int slot) const {
@@ -46,7 +49,8 @@ ContrastiveJoin::Slot ContrastiveJoin::ReadSlot(const JoinContext& context, int 
   return rows;
 }
 
-void ContrastiveJoin::WriteGrad(JoinContext* context, int slot, const std::string& name, const at::Tensor& grad) const {
+void ContrastiveJoin::WriteGrad(JoinContext* context, int slot, const std::string& name,
+                                const at::Tensor& grad) const {
   const int64_t b = grad.size(0) / context->micro_batches;
   for (int m = 0; m < context->micro_batches; ++m) {
     context->store->AddGrad({options_.wave, name, slot, m}, grad.narrow(0, m * b, b));
@@ -62,7 +66,8 @@ Status ContrastiveJoin::Run(JoinContext* context) {
     slots.push_back(ReadSlot(*context, slot));
     features.push_back(at::stack({slots.back().images, slots.back().texts}));
   }
-  WEFT_ASSIGN_OR_RETURN(const at::Tensor all, parallel.AllGatherSlots(at::stack(features), "features.gather"));
+  WEFT_ASSIGN_OR_RETURN(const at::Tensor all,
+                        parallel.AllGatherSlots(at::stack(features), "features.gather"));
   const int64_t embed = all.size(3);
   const at::Tensor all_images = all.select(1, 0).reshape({-1, embed});  // [N, e]
   const at::Tensor all_texts = all.select(1, 1).reshape({-1, embed});
@@ -80,12 +85,13 @@ Status ContrastiveJoin::Run(JoinContext* context) {
     slot.text_lse = at::logsumexp(slot.text_logits, {1});
     lses.push_back(at::stack({slot.image_lse, slot.text_lse}));
     const auto sum = [](const at::Tensor& x) { return x.sum(at::kDouble).item<double>(); };
-    sums[i][0] = sum(slot.image_lse) - sum(Positives(slot.image_logits, slot.first_row)) + sum(slot.text_lse) -
-                 sum(Positives(slot.text_logits, slot.first_row));
+    sums[i][0] = sum(slot.image_lse) - sum(Positives(slot.image_logits, slot.first_row)) +
+                 sum(slot.text_lse) - sum(Positives(slot.text_logits, slot.first_row));
     const at::Tensor labels = at::arange(slot.first_row, slot.first_row + slot.images.size(0));
     sums[i][1] = sum(at::argmax(slot.image_logits, 1).eq(labels));
   }
-  WEFT_ASSIGN_OR_RETURN(const at::Tensor all_lse, parallel.AllGatherSlots(at::stack(lses), "lse.gather"));
+  WEFT_ASSIGN_OR_RETURN(const at::Tensor all_lse,
+                        parallel.AllGatherSlots(at::stack(lses), "lse.gather"));
   WEFT_ASSIGN_OR_RETURN(const at::Tensor all_sums, parallel.AllGatherSlots(sums, "loss.gather"));
   const at::Tensor all_image_lse = all_lse.select(1, 0).reshape({-1});
   const at::Tensor all_text_lse = all_lse.select(1, 1).reshape({-1});
@@ -93,19 +99,23 @@ Status ContrastiveJoin::Run(JoinContext* context) {
   for (int i = 0; i < own.count; ++i) {
     const Slot& slot = slots[static_cast<size_t>(i)];
     const int number = own.first + i;
-    const at::Tensor image_grad = LogitGrad(slot.image_logits, slot.image_lse, all_text_lse, slot.first_row);
-    const at::Tensor text_grad = LogitGrad(slot.text_logits, slot.text_lse, all_image_lse, slot.first_row);
+    const at::Tensor image_grad =
+        LogitGrad(slot.image_logits, slot.image_lse, all_text_lse, slot.first_row);
+    const at::Tensor text_grad =
+        LogitGrad(slot.text_logits, slot.text_lse, all_image_lse, slot.first_row);
     WriteGrad(context, number, options_.images, at::mm(image_grad, all_texts).mul_(scale));
     WriteGrad(context, number, options_.texts, at::mm(text_grad, all_images).mul_(scale));
     // Each logit once: over the image rows. d logit / d logit_scale is the logit itself.
-    context->param_grads.push_back({logit_scale_, number, (image_grad * slot.image_logits).sum(at::kDouble)});
+    context->param_grads.push_back(
+        {logit_scale_, number, (image_grad * slot.image_logits).sum(at::kDouble)});
   }
 
   const auto column = [&](int64_t c) {
     const at::Tensor values = all_sums.select(1, c).contiguous();
     return TreeSum({values.const_data_ptr<double>(), static_cast<size_t>(values.numel())});
   };
-  const double weight = LossWeight(LossScope::kGlobal, static_cast<double>(2 * n_global), parallel.num_slots(), context->micro_batches);
+  const double weight = LossWeight(LossScope::kGlobal, static_cast<double>(2 * n_global),
+                                   parallel.num_slots(), context->micro_batches);
   context->terms.push_back({"contrastive", weight * column(0)});
   context->metrics.push_back({"accuracy", column(1) / static_cast<double>(n_global)});
   context->metrics.push_back({"logit_scale", logit_scale_->value.item<double>()});

@@ -41,7 +41,8 @@ class ContrastiveJoin : public Join {
     int64_t first_row = 0;
   };
   Slot ReadSlot(const JoinContext& context, int slot) const;
-  void WriteGrad(JoinContext* context, int slot, const std::string& name, const at::Tensor& grad) const;
+  void WriteGrad(JoinContext* context, int slot, const std::string& name,
+                 const at::Tensor& grad) const;
 
   ContrastiveOptions options_;
   Parameter* logit_scale_;

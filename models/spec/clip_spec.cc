@@ -101,7 +101,8 @@ void AppendVision(const ClipConfig& config, ModelSpec* spec) {
   Params params(&embed);
   params.Add("visual.class_embedding", {width}, scaled_normal);
   params.Add("visual.positional_embedding", {config.vision_tokens(), width}, scaled_normal);
-  params.Add("visual.conv1.weight", {width, 3, config.patch_size, config.patch_size}, Init::FanInUniform(fan_in));
+  params.Add("visual.conv1.weight", {width, 3, config.patch_size, config.patch_size},
+             Init::FanInUniform(fan_in));
   params.LayerNorm("visual.ln_pre", width);
   embed.forward_flops = 2.0 * static_cast<double>(config.patches() * fan_in * width);
   embed.inputs = {{"pixels", {3, config.image_size, config.image_size}, false}};
@@ -117,9 +118,14 @@ void AppendVision(const ClipConfig& config, ModelSpec* spec) {
   head.forward_flops = 2.0 * static_cast<double>(width * config.embed_dim);
   head.outputs = {{"image_features", {config.embed_dim}}};
 
-  Tower tower{"visual", "visual.transformer.resblocks.", config.vision_tokens(), width, config.vision_layers, {}};
-  tower.init = {Init::XavierUniform(width, 3 * width), Init::FanInUniform(width), Init::FanInUniform(width),
-                Init::FanInUniform(4 * width)};
+  Tower tower{"visual",
+              "visual.transformer.resblocks.",
+              config.vision_tokens(),
+              width,
+              config.vision_layers,
+              {}};
+  tower.init = {Init::XavierUniform(width, 3 * width), Init::FanInUniform(width),
+                Init::FanInUniform(width), Init::FanInUniform(4 * width)};
   AppendTower(tower, std::move(head), spec);
 }
 
@@ -146,9 +152,12 @@ void AppendText(const ClipConfig& config, ModelSpec* spec) {
   head.inputs = {{"eot", {}, false}};
   head.outputs = {{"text_features", {config.embed_dim}}};
 
-  Tower tower{"text", "transformer.resblocks.", config.context_length, width, config.text_layers, {}};
-  const Init projection = Init::Normal(1 / std::sqrt(w * 2 * static_cast<double>(config.text_layers)));
-  tower.init = {Init::Normal(1 / std::sqrt(w)), projection, Init::Normal(1 / std::sqrt(2 * w)), projection};
+  Tower tower{"text", "transformer.resblocks.", config.context_length,
+              width,  config.text_layers,       {}};
+  const Init projection =
+      Init::Normal(1 / std::sqrt(w * 2 * static_cast<double>(config.text_layers)));
+  tower.init = {Init::Normal(1 / std::sqrt(w)), projection, Init::Normal(1 / std::sqrt(2 * w)),
+                projection};
   AppendTower(tower, std::move(head), spec);
 }
 
@@ -173,7 +182,8 @@ StatusOr<ClipConfig> ResolveClip(const ClipModel& recipe) {
   config.patch_size = recipe.patch_size();
   config.vision_width = recipe.vision_width();
   config.vision_layers = recipe.vision_layers();
-  config.vision_heads = recipe.has_vision_heads() ? recipe.vision_heads() : config.vision_width / 64;
+  config.vision_heads =
+      recipe.has_vision_heads() ? recipe.vision_heads() : config.vision_width / 64;
   config.context_length = recipe.context_length();
   config.vocab_size = recipe.vocab_size();
   config.text_width = recipe.text_width();
@@ -183,10 +193,10 @@ StatusOr<ClipConfig> ResolveClip(const ClipModel& recipe) {
   config.logit_scale_max = recipe.logit_scale_max();
 
   const std::pair<const char*, int64_t> positive[] = {
-      {"embed_dim", config.embed_dim},           {"image_size", config.image_size},
-      {"patch_size", config.patch_size},         {"vision_width", config.vision_width},
-      {"vision_layers", config.vision_layers},   {"context_length", config.context_length},
-      {"vocab_size", config.vocab_size},         {"text_width", config.text_width},
+      {"embed_dim", config.embed_dim},         {"image_size", config.image_size},
+      {"patch_size", config.patch_size},       {"vision_width", config.vision_width},
+      {"vision_layers", config.vision_layers}, {"context_length", config.context_length},
+      {"vocab_size", config.vocab_size},       {"text_width", config.text_width},
       {"text_layers", config.text_layers},
   };
   for (const auto& [field, value] : positive) WEFT_RETURN_IF_ERROR(CheckPositive(field, value));

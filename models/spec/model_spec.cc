@@ -7,7 +7,8 @@ namespace weft {
 
 std::vector<ParamSpec> ModelSpec::Params() const {
   std::vector<ParamSpec> all;
-  for (const BlockSpec& block : blocks) all.insert(all.end(), block.params.begin(), block.params.end());
+  for (const BlockSpec& block : blocks)
+    all.insert(all.end(), block.params.begin(), block.params.end());
   for (const JoinSpec& join : joins) all.insert(all.end(), join.params.begin(), join.params.end());
   return all;
 }
@@ -60,8 +61,8 @@ Status ApplyTrainable(const std::vector<std::string>& patterns, ModelSpec* spec)
     if (used[i]) continue;
     std::vector<std::string> names;
     for (const ParamSpec& param : spec->Params()) names.push_back(param.name);
-    return InvalidArgument("trainable: no parameter matches '" + patterns[i] + "'; the nearest name is '" +
-                           NearestName(patterns[i], names) + "'");
+    return InvalidArgument("trainable: no parameter matches '" + patterns[i] +
+                           "'; the nearest name is '" + NearestName(patterns[i], names) + "'");
   }
   return OkStatus();
 }

@@ -28,7 +28,9 @@ struct Init {
     return Uniform(std::sqrt(6.0 / static_cast<double>(fan_in + fan_out)));
   }
   // What PyTorch's Linear and Conv start with (He et al. 2015 with a = sqrt 5), weights and biases alike.
-  static Init FanInUniform(int64_t fan_in) { return Uniform(1.0 / std::sqrt(static_cast<double>(fan_in))); }
+  static Init FanInUniform(int64_t fan_in) {
+    return Uniform(1.0 / std::sqrt(static_cast<double>(fan_in)));
+  }
 };
 
 struct ClampRange {

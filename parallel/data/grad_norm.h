@@ -15,10 +15,11 @@
 namespace weft {
 
 // A collective, after GradientReducer::Exchange. `step` is for the error only.
-StatusOr<double> GradientNorm(const ParameterStore& store, const GradientReducer& reducer, ParallelContext* context,
-                              int64_t step);
+StatusOr<double> GradientNorm(const ParameterStore& store, const GradientReducer& reducer,
+                              ParallelContext* context, int64_t step);
 
 // Scales the shards so that the norm becomes clip_norm, if it is larger. clip_norm 0: no clipping.
-void ClipGradients(const ParameterStore& store, const GradientReducer& reducer, double norm, double clip_norm);
+void ClipGradients(const ParameterStore& store, const GradientReducer& reducer, double norm,
+                   double clip_norm);
 
 }  // namespace weft

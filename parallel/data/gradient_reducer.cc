@@ -27,7 +27,8 @@ at::Tensor Combine(int num_slots, SlotNode node, const std::vector<Part>& parts)
   WEFT_CHECK_GT(node.level, 0) << "slot " << node.index << " is in no rank's part";
   const SlotNode left{node.level - 1, node.index * 2};
   at::Tensor sum = Combine(num_slots, left, parts);
-  if (HasSibling(num_slots, left)) sum.add_(Combine(num_slots, {left.level, left.index + 1}, parts));
+  if (HasSibling(num_slots, left))
+    sum.add_(Combine(num_slots, {left.level, left.index + 1}, parts));
   return sum;
 }
 
@@ -90,7 +91,8 @@ void GradientReducer::Fold() {
       continue;
     }
     const SlotNode left{last.node.level, last.node.index - 1};
-    if (last.node.index % 2 == 0 || held_.size() < 2 || held_[held_.size() - 2].node != left) return;
+    if (last.node.index % 2 == 0 || held_.size() < 2 || held_[held_.size() - 2].node != left)
+      return;
     Held right = std::move(held_.back());
     held_.pop_back();
     for (size_t g = 0; g < right.grads.size(); ++g) {
@@ -135,7 +137,8 @@ Status GradientReducer::ExchangeGroup(size_t g) {
   at::Tensor packed = held_[0].grads[g].view({ranks, 1, size});
   if (own > 1) {
     packed = at::empty({ranks, own, size}, options);
-    for (int64_t i = 0; i < own; ++i) packed.select(1, i).copy_(held_[i].grads[g].view({ranks, size}));
+    for (int64_t i = 0; i < own; ++i)
+      packed.select(1, i).copy_(held_[i].grads[g].view({ranks, size}));
   }
   at::Tensor received = at::empty({total, size}, options);
   std::vector<SendBuffer> send;
@@ -145,9 +148,11 @@ Status GradientReducer::ExchangeGroup(size_t g) {
     send.push_back({packed[rank].data_ptr(), bytes_of(own)});
     recv.push_back({received[static_cast<int64_t>(parts.size())].data_ptr(),
                     bytes_of(static_cast<int64_t>(nodes[rank].size()))});
-    for (const SlotNode node : nodes[rank]) parts.push_back({node, received[static_cast<int64_t>(parts.size())]});
+    for (const SlotNode node : nodes[rank])
+      parts.push_back({node, received[static_cast<int64_t>(parts.size())]});
   }
-  WEFT_RETURN_IF_ERROR(context_->Wait(context_->dp().AllToAll(send, recv, context_->Op("grads.exchange"))));
+  WEFT_RETURN_IF_ERROR(
+      context_->Wait(context_->dp().AllToAll(send, recv, context_->Op("grads.exchange"))));
   shards_[g] = Combine(num_slots, RootNode(num_slots), parts);
   return OkStatus();
 }

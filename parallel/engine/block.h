@@ -42,7 +42,8 @@ class Block {
 
   // `inputs` in the order of spec().inputs; returns the tensors of spec().outputs in that order. Called with and without
   // grad mode, and again for recomputation: equal inputs must give equal bits.
-  virtual std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs, const MicroBatchContext& context) = 0;
+  virtual std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
+                                          const MicroBatchContext& context) = 0;
 
   const BlockSpec& spec() const { return spec_; }
   const std::vector<Parameter*>& parameters() const { return parameters_; }

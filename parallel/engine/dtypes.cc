@@ -17,7 +17,9 @@ at::ScalarType ComputeType(Precision precision) {
   return at::kFloat;
 }
 
-at::ScalarType AccumulateType(Precision precision) { return precision == FP64 ? at::kDouble : at::kFloat; }
+at::ScalarType AccumulateType(Precision precision) {
+  return precision == FP64 ? at::kDouble : at::kFloat;
+}
 
 DType ToDType(at::ScalarType type) {
   switch (type) {

@@ -24,11 +24,12 @@ double LossWeight(LossScope scope, double count, int num_slots, int micro_batche
   return 0;
 }
 
-Engine::Engine(const EngineOptions& options, Model* model, ParameterStore* store, GradientReducer* reducer,
-               ParallelContext* context)
+Engine::Engine(const EngineOptions& options, Model* model, ParameterStore* store,
+               GradientReducer* reducer, ParallelContext* context)
     : options_(options), model_(model), store_(store), reducer_(reducer), context_(context) {
   FindTapedBlocks();
-  for (const Phase& phase : model_->objective.phases) backward_waves_ += phase.kind == PhaseKind::kBackward;
+  for (const Phase& phase : model_->objective.phases)
+    backward_waves_ += phase.kind == PhaseKind::kBackward;
 }
 
 // A block needs a tape if it trains a parameter or if one of its inputs wants a gradient.
@@ -36,8 +37,10 @@ void Engine::FindTapedBlocks() {
   for (const auto& block : model_->blocks) {
     bool taped = false;
     for (const Parameter* parameter : block->parameters()) taped = taped || parameter->trainable();
-    for (const ActivationSpec& input : block->spec().inputs) taped = taped || needs_grad_[input.name];
-    for (const ActivationSpec& output : block->spec().outputs) needs_grad_[output.name] = taped && output.differentiable;
+    for (const ActivationSpec& input : block->spec().inputs)
+      taped = taped || needs_grad_[input.name];
+    for (const ActivationSpec& output : block->spec().outputs)
+      needs_grad_[output.name] = taped && output.differentiable;
     taped_.push_back(taped);
   }
 }
@@ -76,7 +79,8 @@ StatusOr<StepOutput> Engine::RunForward(int64_t step, std::span<const NamedTenso
   return Run(step, micro_batches, false);
 }
 
-StatusOr<StepOutput> Engine::Run(int64_t step, std::span<const NamedTensors> micro_batches, bool training) {
+StatusOr<StepOutput> Engine::Run(int64_t step, std::span<const NamedTensors> micro_batches,
+                                 bool training) {
   const auto expected = static_cast<size_t>(context_->slots().count * options_.micro_batches);
   WEFT_CHECK_EQ(micro_batches.size(), expected) << "micro-batches of a step";
   step_ = step;
@@ -113,7 +117,8 @@ void Engine::ForwardWave(const Wave& wave, bool keep_graph) {
       const MicroBatchId id{slot, micro_batch};
       Tape* tape = keep_graph ? &tapes_[{wave.name, "", slot, micro_batch}] : nullptr;
       const NamedTensors outputs = ForwardMicroBatch(wave, id, tape);
-      for (const auto& [name, value] : outputs) step_store_.Put({wave.name, name, slot, micro_batch}, value);
+      for (const auto& [name, value] : outputs)
+        step_store_.Put({wave.name, name, slot, micro_batch}, value);
     }
   }
 }
@@ -128,7 +133,8 @@ NamedTensors Engine::ForwardMicroBatch(const Wave& wave, MicroBatchId id, Tape* 
     std::vector<at::Tensor> inputs;
     for (const ActivationSpec& input : block.spec().inputs) {
       const auto it = values.find(input.name);
-      WEFT_CHECK(it != values.end()) << block.spec().name << " reads " << input.name << ", which nobody made";
+      WEFT_CHECK(it != values.end())
+          << block.spec().name << " reads " << input.name << ", which nobody made";
       inputs.push_back(it->second.detach());
       if (record && needs_grad_[input.name]) inputs.back().set_requires_grad(true);
     }
@@ -136,7 +142,8 @@ NamedTensors Engine::ForwardMicroBatch(const Wave& wave, MicroBatchId id, Tape* 
     std::vector<at::Tensor> outputs = block.Forward(inputs, context);
     WEFT_CHECK_EQ(outputs.size(), block.spec().outputs.size()) << block.spec().name;
     for (size_t i = 0; i < outputs.size(); ++i) values[block.spec().outputs[i].name] = outputs[i];
-    if (record) (*tape)[static_cast<size_t>(b - wave.first_block)] = {std::move(inputs), std::move(outputs)};
+    if (record)
+      (*tape)[static_cast<size_t>(b - wave.first_block)] = {std::move(inputs), std::move(outputs)};
   }
   NamedTensors wanted;
   for (const std::string& name : wave.outputs) wanted[name] = values.at(name);
@@ -228,9 +235,9 @@ void Engine::BackwardBlock(const Block& block, Record* record, NamedTensors* gra
     trained.push_back(parameter);
     leaves.push_back(parameter->direct ? parameter->anchor : parameter->value);
   }
-  const std::vector<at::Tensor> result =
-      torch::autograd::grad(outputs, leaves, output_grads, /*retain_graph=*/false, /*create_graph=*/false,
-                            /*allow_unused=*/true);
+  const std::vector<at::Tensor> result = torch::autograd::grad(
+      outputs, leaves, output_grads, /*retain_graph=*/false, /*create_graph=*/false,
+      /*allow_unused=*/true);
 
   const at::NoGradGuard no_grad;
   for (size_t i = 0; i < first_parameter; ++i) {

@@ -45,8 +45,8 @@ struct StepOutput {
 class Engine {
  public:
   // All must outlive the engine.
-  Engine(const EngineOptions& options, Model* model, ParameterStore* store, GradientReducer* reducer,
-         ParallelContext* context);
+  Engine(const EngineOptions& options, Model* model, ParameterStore* store,
+         GradientReducer* reducer, ParallelContext* context);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
@@ -75,7 +75,8 @@ class Engine {
   MicroBatchContext ContextOf(const Wave& wave, MicroBatchId id, bool training) const;
   const NamedTensors& Input(MicroBatchId id) const;
 
-  StatusOr<StepOutput> Run(int64_t step, std::span<const NamedTensors> micro_batches, bool training);
+  StatusOr<StepOutput> Run(int64_t step, std::span<const NamedTensors> micro_batches,
+                           bool training);
   void ForwardWave(const Wave& wave, bool keep_graph);
   // Returns the wave's outputs; fills `tape` if there is one.
   NamedTensors ForwardMicroBatch(const Wave& wave, MicroBatchId id, Tape* tape);

@@ -14,7 +14,9 @@
 namespace weft {
 namespace {
 
-int64_t RoundUp(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+int64_t RoundUp(int64_t value, int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
 
 // Elements that the group's parameters take, gaps included.
 int64_t UsedSize(const ParameterGroup& group) {
@@ -24,7 +26,8 @@ int64_t UsedSize(const ParameterGroup& group) {
 }
 
 at::Tensor View(const at::Tensor& buffer, const Parameter& parameter) {
-  char* base = static_cast<char*>(buffer.data_ptr()) + parameter.offset * static_cast<int64_t>(buffer.element_size());
+  char* base = static_cast<char*>(buffer.data_ptr()) +
+               parameter.offset * static_cast<int64_t>(buffer.element_size());
   return at::from_blob(base, parameter.spec.shape, buffer.options());
 }
 
@@ -54,7 +57,8 @@ void InitValues(const ParamSpec& spec, uint64_t seed, int64_t begin, int64_t end
   }
 }
 
-ParameterStore::ParameterStore(const std::vector<ParamSpec>& specs, Precision precision, ParallelContext* context)
+ParameterStore::ParameterStore(const std::vector<ParamSpec>& specs, Precision precision,
+                               ParallelContext* context)
     : precision_(precision), accumulate_type_(AccumulateType(precision)), context_(context) {
   for (const ParamSpec& spec : specs) {
     auto parameter = std::make_unique<Parameter>();
@@ -68,10 +72,11 @@ ParameterStore::ParameterStore(const std::vector<ParamSpec>& specs, Precision pr
 }
 
 void ParameterStore::Place(Parameter* parameter) {
-  const at::ScalarType type = parameter->spec.keep_fp32 ? accumulate_type_ : ComputeType(precision_);
+  const at::ScalarType type =
+      parameter->spec.keep_fp32 ? accumulate_type_ : ComputeType(precision_);
   size_t index = 0;
-  while (index < groups_.size() &&
-         (groups_[index].value_type != type || groups_[index].trainable != parameter->trainable())) {
+  while (index < groups_.size() && (groups_[index].value_type != type ||
+                                    groups_[index].trainable != parameter->trainable())) {
     ++index;
   }
   if (index == groups_.size()) {
@@ -91,9 +96,9 @@ void ParameterStore::Allocate(ParameterGroup* group) {
   group->values = at::zeros({size}, at::TensorOptions(group->value_type));
   if (group->trainable) group->main_grad = at::zeros({size}, at::TensorOptions(accumulate_type_));
   const bool own_master = group->trainable && group->value_type != accumulate_type_;
-  group->master = own_master
-                      ? at::zeros({group->shard_size}, at::TensorOptions(accumulate_type_))
-                      : group->values.narrow(0, context_->dp_rank() * group->shard_size, group->shard_size);
+  group->master = own_master ? at::zeros({group->shard_size}, at::TensorOptions(accumulate_type_))
+                             : group->values.narrow(0, context_->dp_rank() * group->shard_size,
+                                                    group->shard_size);
   for (Parameter* parameter : group->parameters) {
     parameter->value = View(group->values, *parameter);
     parameter->anchor = at::empty({0}, group->values.options());
@@ -151,9 +156,11 @@ std::vector<ShardSlice> ParameterStore::ShardSlices(const ParameterGroup& group)
   const int64_t shard_begin = context_->dp_rank() * group.shard_size;
   for (const Parameter* parameter : group.parameters) {
     const int64_t from = std::max(parameter->offset, shard_begin);
-    const int64_t to = std::min(parameter->offset + parameter->spec.NumElements(), shard_begin + group.shard_size);
+    const int64_t to =
+        std::min(parameter->offset + parameter->spec.NumElements(), shard_begin + group.shard_size);
     if (from >= to) continue;
-    slices.push_back({parameter, from - parameter->offset, to - parameter->offset, from - shard_begin});
+    slices.push_back(
+        {parameter, from - parameter->offset, to - parameter->offset, from - shard_begin});
   }
   return slices;
 }
@@ -171,9 +178,9 @@ Status ParameterStore::Publish() {
     at::Tensor own = group.values.narrow(0, begin, group.shard_size);
     if (!group.master.is_alias_of(group.values)) own.copy_(group.master);
     if (context_->dp_size() == 1) continue;
-    works.push_back(context_->dp().AllGather(own.data_ptr(), group.values.data_ptr(),
-                                             static_cast<size_t>(group.shard_size), ToDType(group.value_type),
-                                             context_->Op("parameters.gather")));
+    works.push_back(context_->dp().AllGather(
+        own.data_ptr(), group.values.data_ptr(), static_cast<size_t>(group.shard_size),
+        ToDType(group.value_type), context_->Op("parameters.gather")));
   }
   Status first;
   for (WorkPtr& work : works) {

@@ -57,7 +57,8 @@ class ParameterStore {
   using Fill = std::function<void(const ParamSpec& spec, int64_t begin, int64_t end, double* out)>;
 
   // `context` must outlive the store. Values are zero until FillAll.
-  ParameterStore(const std::vector<ParamSpec>& specs, Precision precision, ParallelContext* context);
+  ParameterStore(const std::vector<ParamSpec>& specs, Precision precision,
+                 ParallelContext* context);
   ParameterStore(const ParameterStore&) = delete;
   ParameterStore& operator=(const ParameterStore&) = delete;
 

@@ -6,12 +6,15 @@
 
 namespace weft {
 
-void StepStore::Put(const StoreKey& key, const at::Tensor& value) { cells_[key].value = value.detach(); }
+void StepStore::Put(const StoreKey& key, const at::Tensor& value) {
+  cells_[key].value = value.detach();
+}
 
 const at::Tensor& StepStore::Get(const StoreKey& key) const {
   const auto it = cells_.find(key);
-  WEFT_CHECK(it != cells_.end()) << key.wave << "/" << key.name << " of slot " << key.slot << ", micro-batch "
-                                 << key.micro_batch << " is not in the step store";
+  WEFT_CHECK(it != cells_.end()) << key.wave << "/" << key.name << " of slot " << key.slot
+                                 << ", micro-batch " << key.micro_batch
+                                 << " is not in the step store";
   return it->second.value;
 }
 

@@ -18,7 +18,8 @@ struct StoreKey {
   int slot = 0;
   int micro_batch = 0;
   bool operator<(const StoreKey& other) const {
-    return std::tie(wave, name, slot, micro_batch) < std::tie(other.wave, other.name, other.slot, other.micro_batch);
+    return std::tie(wave, name, slot, micro_batch) <
+           std::tie(other.wave, other.name, other.slot, other.micro_batch);
   }
 };
 

@@ -22,14 +22,16 @@ StateSlice MakeSlice(const std::string& prefix, const ShardSlice& part, const at
   slice.global_shape = part.parameter->spec.shape;
   slice.flat_begin = part.flat_begin;
   slice.flat_end = part.flat_end;
-  slice.data = static_cast<char*>(shard.data_ptr()) + part.shard_offset * static_cast<int64_t>(shard.element_size());
+  slice.data = static_cast<char*>(shard.data_ptr()) +
+               part.shard_offset * static_cast<int64_t>(shard.element_size());
   slice.bytes = static_cast<size_t>(part.flat_end - part.flat_begin) * shard.element_size();
   return slice;
 }
 
 }  // namespace
 
-AdamW::AdamW(const OptimizerRecipe& options, ParameterStore* store) : options_(options), store_(store) {
+AdamW::AdamW(const OptimizerRecipe& options, ParameterStore* store)
+    : options_(options), store_(store) {
   for (const ParameterGroup& group : store_->groups()) {
     GroupState& state = groups_.emplace_back();
     if (!group.trainable) continue;
@@ -66,8 +68,9 @@ Status AdamW::Step(double lr, const GradientReducer& gradients) {
   return store_->Publish();
 }
 
-void AdamW::Update(const ParameterGroup& group, const GroupState& state, const std::vector<Range>& ranges,
-                   const at::Tensor& grads, double lr, double decay) {
+void AdamW::Update(const ParameterGroup& group, const GroupState& state,
+                   const std::vector<Range>& ranges, const at::Tensor& grads, double lr,
+                   double decay) {
   std::vector<at::Tensor> params, grad_parts, ms, vs, steps;
   for (const Range& range : ranges) {
     const int64_t length = range.end - range.begin;
@@ -78,15 +81,17 @@ void AdamW::Update(const ParameterGroup& group, const GroupState& state, const s
     steps.push_back(at::full({}, static_cast<double>(step_count_), at::TensorOptions(at::kFloat)));
   }
   if (params.empty()) return;
-  at::_fused_adamw_(params, grad_parts, ms, vs, /*max_exp_avg_sqs=*/{}, steps, lr, options_.beta1(), options_.beta2(),
-                    decay, options_.eps(), /*amsgrad=*/false, /*maximize=*/false);
+  at::_fused_adamw_(params, grad_parts, ms, vs, /*max_exp_avg_sqs=*/{}, steps, lr, options_.beta1(),
+                    options_.beta2(), decay, options_.eps(), /*amsgrad=*/false, /*maximize=*/false);
 }
 
 void AdamW::Clamp(const ParameterGroup& group) {
   for (const ShardSlice& slice : store_->ShardSlices(group)) {
     const auto& clamp = slice.parameter->spec.clamp;
     if (!clamp) continue;
-    at::Tensor(group.master).narrow(0, slice.shard_offset, slice.flat_end - slice.flat_begin).clamp_(clamp->min, clamp->max);
+    at::Tensor(group.master)
+        .narrow(0, slice.shard_offset, slice.flat_end - slice.flat_begin)
+        .clamp_(clamp->min, clamp->max);
   }
 }
 

@@ -48,7 +48,8 @@ class AdamW {
 
   // Fills what this rank owns: `read(name, flat_begin, flat_end, out)` writes the elements in the dtype that ExportState
   // gives for that name. Then publishes the values. A collective if `read` succeeds everywhere.
-  using Read = std::function<Status(const std::string& name, int64_t flat_begin, int64_t flat_end, void* out)>;
+  using Read = std::function<Status(const std::string& name, int64_t flat_begin, int64_t flat_end,
+                                    void* out)>;
   Status ImportState(int64_t step_count, const Read& read);
 
  private:
@@ -64,8 +65,8 @@ class AdamW {
     std::vector<Range> undecayed;
   };
   void FindRanges(const ParameterGroup& group, GroupState* state) const;
-  void Update(const ParameterGroup& group, const GroupState& state, const std::vector<Range>& ranges,
-              const at::Tensor& grads, double lr, double decay);
+  void Update(const ParameterGroup& group, const GroupState& state,
+              const std::vector<Range>& ranges, const at::Tensor& grads, double lr, double decay);
   void Clamp(const ParameterGroup& group);
 
   OptimizerRecipe options_;

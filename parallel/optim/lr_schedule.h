@@ -9,6 +9,7 @@
 namespace weft {
 
 // `step` counts from 0.
-double LearningRate(const OptimizerRecipe& optimizer, const ScheduleRecipe& schedule, int64_t total_steps, int64_t step);
+double LearningRate(const OptimizerRecipe& optimizer, const ScheduleRecipe& schedule,
+                    int64_t total_steps, int64_t step);
 
 }  // namespace weft

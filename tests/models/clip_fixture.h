@@ -1,0 +1,55 @@
+// One rank of a CLIP run as the worker builds it, on the golden weights and inputs or on any recipe.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cluster/config/recipe.pb.h"
+#include "models/registry.h"
+#include "models/spec/model_spec.h"
+#include "parallel/context.h"
+#include "parallel/data/grad_norm.h"
+#include "parallel/data/gradient_reducer.h"
+#include "parallel/engine/engine.h"
+#include "parallel/engine/parameter_store.h"
+#include "parallel/optim/adamw.h"
+
+namespace weft::testing {
+
+// CLIP(24, 32, 2, 64, 8, 12, 99, 64, 2, 2) in FP64, AdamW as in the golden trajectory; the 4 pairs as
+// slots * micro_batches * b.
+Recipe GoldenRecipe(int slots, int micro_batches);
+
+class ClipRank {
+ public:
+  // `dp` null: one rank.
+  ClipRank(const Recipe& recipe, Communicator* dp);
+
+  // Golden pairs of the own slots, or synthetic pairs.
+  std::vector<NamedTensors> GoldenBatches() const;
+  std::vector<NamedTensors> RandomBatches(int64_t step) const;
+
+  // RunStep and Exchange; the gradients are then in the reducer.
+  StepOutput Gradients(int64_t step, const std::vector<NamedTensors>& batches);
+  // ... and norm, clipping, AdamW.
+  StepOutput TrainStep(int64_t step, const std::vector<NamedTensors>& batches, double lr);
+  // The whole gradient of a parameter, in fp64, if this rank is alone or by gathering; a collective.
+  at::Tensor Gradient(const std::string& name);
+  // All values and moments that this rank owns as bytes, for comparisons.
+  std::string StateBytes() const;
+
+  Recipe recipe;
+  ParallelContext context;
+  ModelSpec spec;
+  ParameterStore store;
+  GradientReducer reducer;
+  std::unique_ptr<Model> model;
+  Engine engine;
+  AdamW optimizer;
+  double norm = 0;
+};
+
+}  // namespace weft::testing
