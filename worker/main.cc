@@ -1,0 +1,144 @@
+// weft-worker: one rank. Started by an agent, which it obeys over an inherited socket; never by hand.
+#include <ATen/Parallel.h>
+#include <c10/util/Exception.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <new>
+#include <string>
+
+#include "cluster/base/file_system.h"
+#include "cluster/base/logging.h"
+#include "cluster/comm/tcp_communicator.h"
+#include "cluster/rpc/worker_channel.h"
+#include "worker/progress_reporter.h"
+#include "worker/saver.h"
+#include "worker/session.h"
+#include "worker/trainer.h"
+
+namespace weft {
+namespace {
+
+constexpr int kExitAgentLost = 3;
+
+struct WorkerOptions {
+  int control_fd = -1;
+  int rank = -1;
+  std::string bind = "127.0.0.1";
+};
+
+StatusOr<WorkerOptions> ParseArguments(int argc, char** argv) {
+  WorkerOptions options;
+  for (int i = 1; i + 1 < argc; i += 2) {
+    const std::string flag = argv[i];
+    if (flag == "--control-fd") {
+      options.control_fd = std::atoi(argv[i + 1]);
+    } else if (flag == "--rank") {
+      options.rank = std::atoi(argv[i + 1]);
+    } else if (flag == "--bind") {
+      options.bind = argv[i + 1];
+    } else {
+      return InvalidArgument("unknown flag " + flag);
+    }
+  }
+  if (options.control_fd < 0 || options.rank < 0) {
+    return InvalidArgument(
+        "weft-worker is started by `weft train` or `weft agent`; see `weft --help`");
+  }
+  return options;
+}
+
+Status SayHello(WorkerChannel* channel, const Listener& listener) {
+  control::WorkerMessage message;
+  control::WorkerHello* hello = message.mutable_hello();
+  hello->set_pid(::getpid());
+  hello->set_endpoint(listener.endpoint());
+  hello->set_cpu_capability(at::get_cpu_capability());
+  return channel->Send(message);
+}
+
+void SayFailed(WorkerChannel* channel, const Status& status) {
+  control::WorkerMessage message;
+  message.mutable_failed()->set_code(static_cast<int>(status.code()));
+  message.mutable_failed()->set_message(status.message());
+  const Status sent = channel->Send(message);
+  if (!sent.ok()) WEFT_LOG(ERROR) << "could not report the failure: " << sent;
+}
+
+// The one place where exceptions of libraries become a Status.
+template <typename F>
+Status CatchExceptions(const F& f) {
+  try {
+    return f();
+  } catch (const c10::Error& error) {
+    return Internal(std::string("LibTorch: ") + error.what_without_backtrace());
+  } catch (const std::bad_alloc&) {
+    return ResourceExhausted("out of memory; use a smaller batch.micro_batch_size or more ranks");
+  } catch (const std::exception& error) {
+    return Internal(error.what());
+  }
+}
+
+Status Train(const control::Start& start, WorkerChannel* channel, Listener* listener,
+             ProgressReporter* progress) {
+  progress->Enter(control::PHASE_LOADING, 0);
+  WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
+                        Session::Create(start, channel->token(), listener, PosixFileSystem()));
+  progress->SetOperationSource([&session] { return session->CurrentOperation(); });
+  SaverOptions options;
+  options.rank = start.rank();
+  options.world_size = start.world_size();
+  Saver saver(options, PosixFileSystem(), channel);
+  // Caught here, so that the operation source is gone before the session that it looks into.
+  const Status status =
+      CatchExceptions([&] { return Trainer(session.get(), &saver, channel, progress).Run(); });
+  progress->SetOperationSource(nullptr);
+  return status;
+}
+
+Status Run(const WorkerOptions& options, WorkerChannel* channel) {
+  WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<Listener> listener,
+                        Listener::Bind({.host = options.bind}));
+  ProgressReporter progress(channel, std::chrono::milliseconds(250));
+  WEFT_RETURN_IF_ERROR(SayHello(channel, *listener));
+  WEFT_ASSIGN_OR_RETURN(const control::CoordinatorMessage message,
+                        channel->Receive(Clock::now() + std::chrono::minutes(10)));
+  if (!message.has_start()) return Internal("expected Start from the coordinator");
+  const control::Start& start = message.start();
+  SetLogPrefix("rank " + std::to_string(start.rank()) + " generation " +
+               std::to_string(channel->token().generation()));
+  Recipe recipe;
+  if (!recipe.ParseFromString(start.recipe()))
+    return Internal("the coordinator's recipe does not parse");
+  at::set_num_threads(recipe.threads_per_rank());
+  return Train(start, channel, listener.get(), &progress);
+}
+
+}  // namespace
+
+int WorkerMain(int argc, char** argv) {
+  InitLogging({.program = "weft-worker"});
+  const StatusOr<WorkerOptions> options = ParseArguments(argc, argv);
+  if (!options.ok()) {
+    std::fprintf(stderr, "weft-worker: %s\n", options.status().message().c_str());
+    return 2;
+  }
+  WorkerChannelOptions channel_options;
+  channel_options.fd = options->control_fd;
+  channel_options.rank = options->rank;
+  // Without its agent a worker must not go on: somebody else may already have its place.
+  channel_options.on_lost = [](const Status&) { std::_Exit(kExitAgentLost); };
+  WorkerChannel channel(std::move(channel_options));
+  const Status status = CatchExceptions([&] { return Run(*options, &channel); });
+  if (status.ok()) return 0;
+  WEFT_LOG(ERROR) << status;
+  SayFailed(&channel, status);
+  return 1;
+}
+
+}  // namespace weft
+
+int main(int argc, char** argv) { return weft::WorkerMain(argc, argv); }

@@ -1,0 +1,177 @@
+#include "worker/session.h"
+
+#include <ATen/Parallel.h>
+#include <ATen/Version.h>
+
+#include <utility>
+#include <vector>
+
+#include "checkpoint/checkpoint_reader.h"
+#include "checkpoint/manifest.h"
+#include "cluster/base/logging.h"
+#include "cluster/base/text.h"
+#include "cluster/config/recipe_hash.h"
+#include "models/registry.h"
+
+namespace weft {
+
+StatusOr<std::unique_ptr<Session>> Session::Create(const control::Start& start,
+                                                   const control::Token& token, Listener* listener,
+                                                   FileSystem* fs) {
+  Recipe recipe;
+  if (!recipe.ParseFromString(start.recipe()))
+    return Internal("the coordinator's recipe does not parse");
+  std::unique_ptr<Session> session(new Session(std::move(recipe)));
+  session->rank_ = start.rank();
+  session->world_size_ = start.world_size();
+  session->recipe_hash_ = RecipeHash(session->recipe_);
+  WEFT_RETURN_IF_ERROR(session->Connect(start, token, listener));
+  WEFT_RETURN_IF_ERROR(session->BuildModel());
+  WEFT_RETURN_IF_ERROR(session->Restore(start, fs));
+  return session;
+}
+
+Status Session::Connect(const control::Start& start, const control::Token& token,
+                        Listener* listener) {
+  const Duration timeout = FromSeconds(recipe_.run().collective_timeout_s());
+  if (world_size_ > 1) {
+    TcpOptions options;
+    options.rank = rank_;
+    options.endpoints.assign(start.endpoints().begin(), start.endpoints().end());
+    options.run_token = start.run_token();
+    options.epoch = token.epoch();
+    options.generation = token.generation();
+    options.timeout = timeout;
+    WEFT_ASSIGN_OR_RETURN(communicator_, ConnectTcp(options, *listener));
+  }
+  ParallelOptions options;
+  options.dp = communicator_.get();
+  options.num_slots = recipe_.batch().slots();
+  options.timeout = timeout;
+  parallel_ = std::make_unique<ParallelContext>(options);
+  return OkStatus();
+}
+
+Status Session::BuildModel() {
+  WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe_.model()));
+  WEFT_RETURN_IF_ERROR(
+      ApplyTrainable({recipe_.trainable().begin(), recipe_.trainable().end()}, &spec));
+  parameters_ =
+      std::make_unique<ParameterStore>(spec.Params(), recipe_.precision(), parallel_.get());
+  WEFT_ASSIGN_OR_RETURN(model_, MakeModel(recipe_, spec, parameters_.get()));
+  gradients_ = std::make_unique<GradientReducer>(parameters_.get(), parallel_.get());
+  EngineOptions options;
+  options.seed = recipe_.seed();
+  options.micro_batches = recipe_.batch().micro_batches();
+  options.micro_batch_size = recipe_.batch().micro_batch_size();
+  options.keep_wave = recipe_.batch().keep_wave();
+  engine_ = std::make_unique<Engine>(options, model_.get(), parameters_.get(), gradients_.get(),
+                                     parallel_.get());
+  optimizer_ = std::make_unique<AdamW>(recipe_.optimizer(), parameters_.get());
+  return OkStatus();
+}
+
+Status Session::Restore(const control::Start& start, FileSystem* fs) {
+  if (!start.manifest().empty()) {
+    checkpoint::Manifest manifest;
+    if (!manifest.ParseFromString(start.manifest()))
+      return Internal("the coordinator's manifest does not parse");
+    return ResumeFrom(manifest, start.checkpoint_dir(), fs);
+  }
+  parameters_->Initialize(recipe_.seed());
+  for (const InitFrom& init : recipe_.init_from()) WEFT_RETURN_IF_ERROR(InitializeFrom(init, fs));
+  return OpenData(nullptr);
+}
+
+Status Session::ResumeFrom(const checkpoint::Manifest& manifest, const std::string& checkpoint_dir,
+                           FileSystem* fs) {
+  const checkpoint::TrainState& state = manifest.state();
+  if (state.recipe_hash() != recipe_hash_) {
+    return InvalidArgument("the checkpoint of step " + std::to_string(state.step()) + " in " +
+                           checkpoint_dir + " belongs to another recipe (hash " +
+                           state.recipe_hash() + ", not " + recipe_hash_ +
+                           "); train in another run directory");
+  }
+  if (state.cpu_capability() != at::get_cpu_capability()) {
+    WEFT_LOG(WARNING) << "the checkpoint was made with CPU capability " << state.cpu_capability()
+                      << ", this is " << at::get_cpu_capability()
+                      << ": losses may differ in their last bits from here on";
+  }
+  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointReader> reader,
+                        CheckpointReader::Open(fs, checkpoint_dir, manifest));
+  first_step_ = state.step();
+  WEFT_RETURN_IF_ERROR(OpenData(&state.cursor()));
+  return optimizer_->ImportState(
+      first_step_, [&reader](const std::string& name, int64_t begin, int64_t end, void* out) {
+        return reader->Read(name, begin, end, out);
+      });
+}
+
+Status Session::InitializeFrom(const InitFrom& init, FileSystem* fs) {
+  WEFT_ASSIGN_OR_RETURN(checkpoint::Manifest manifest, ReadManifest(fs, init.checkpoint()));
+  WEFT_ASSIGN_OR_RETURN(
+      std::unique_ptr<CheckpointReader> reader,
+      CheckpointReader::Open(fs, ParentPath(init.checkpoint()), std::move(manifest)));
+  int64_t matched = 0;
+  const std::string prefix = "param/";
+  const auto read = [&](const std::string& name, int64_t begin, int64_t end, void* out) -> Status {
+    if (name.compare(0, prefix.size(), prefix) != 0) return OkStatus();
+    const std::string parameter = name.substr(prefix.size());
+    if (!GlobMatch(init.parameters(), parameter) || !reader->Has(name)) return OkStatus();
+    WEFT_ASSIGN_OR_RETURN(const TensorInfo info, reader->tensor(name));
+    if (info.shape != parameters_->Get(parameter)->spec.shape) {
+      return InvalidArgument("init_from " + init.checkpoint() + ": " + parameter +
+                             " has another shape there");
+    }
+    ++matched;
+    return reader->Read(name, begin, end, out);
+  };
+  WEFT_RETURN_IF_ERROR(optimizer_->ImportState(0, read));
+  WEFT_LOG(INFO) << "init_from " << init.checkpoint() << ": " << matched
+                 << " tensors of this rank's shard";
+  return OkStatus();
+}
+
+Status Session::OpenData(const checkpoint::DataCursor* cursor) {
+  LoaderOptions options = MakeLoaderOptions();
+  options.first_step = first_step_;
+  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<Loader> loader, Loader::Open(options));
+  if (cursor != nullptr && cursor->manifest_hash() != loader->manifest_hash()) {
+    return InvalidArgument("data.train_shards changed since the checkpoint of step " +
+                           std::to_string(first_step_) + " (manifest " + loader->manifest_hash() +
+                           ", was " + cursor->manifest_hash() +
+                           "): bring the shards back, or train in another run directory");
+  }
+  batches_ = std::make_unique<BatchStream>(options, std::move(loader));
+  return OkStatus();
+}
+
+LoaderOptions Session::MakeLoaderOptions() const {
+  LoaderOptions options;
+  options.data = recipe_.data();
+  options.batch = recipe_.batch();
+  options.seed = recipe_.seed();
+  options.image_size = recipe_.model().clip().image_size();
+  options.context_length = recipe_.model().clip().context_length();
+  options.first_slot = parallel_->slots().first;
+  options.num_slots = parallel_->slots().count;
+  options.end_step = recipe_.steps();
+  return options;
+}
+
+checkpoint::TrainState Session::TrainStateAt(int64_t step) const {
+  checkpoint::TrainState state;
+  state.set_step(step);
+  state.set_seed(recipe_.seed());
+  state.set_recipe_hash(recipe_hash_);
+  state.mutable_cursor()->set_manifest_hash(batches_->loader().manifest_hash());
+  state.mutable_cursor()->set_next_step(step);
+  state.set_cpu_capability(at::get_cpu_capability());
+  return state;
+}
+
+std::string Session::CurrentOperation() const {
+  return communicator_ == nullptr ? "" : communicator_->CurrentOperation();
+}
+
+}  // namespace weft

@@ -1,0 +1,87 @@
+// All state of one generation in this process: communicator, model, optimizer, data. Made from a Start message and
+// destroyed as a whole; a process may make one after the other, so that recovery in place stays possible.
+//
+// Errors of Create: InvalidArgument for a recipe, data or checkpoint that does not fit (restarting cannot help); Unavailable
+// and DeadlineExceeded for peers that do not come.
+// Thread rule: the training thread.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "checkpoint/manifest.pb.h"
+#include "cluster/base/file_system.h"
+#include "cluster/base/status.h"
+#include "cluster/comm/tcp_communicator.h"
+#include "cluster/config/recipe.pb.h"
+#include "cluster/rpc/control.pb.h"
+#include "dataloader/loader.h"
+#include "parallel/context.h"
+#include "parallel/data/gradient_reducer.h"
+#include "parallel/engine/engine.h"
+#include "parallel/engine/parameter_store.h"
+#include "parallel/optim/adamw.h"
+#include "worker/batch_stream.h"
+
+namespace weft {
+
+class Session {
+ public:
+  // `listener` is where the peers of start.endpoints() find this rank; `fs` outlives the session.
+  static StatusOr<std::unique_ptr<Session>> Create(const control::Start& start,
+                                                   const control::Token& token, Listener* listener,
+                                                   FileSystem* fs);
+  Session(const Session&) = delete;
+  Session& operator=(const Session&) = delete;
+
+  const Recipe& recipe() const { return recipe_; }
+  int rank() const { return rank_; }
+  // Steps that are done.
+  int64_t first_step() const { return first_step_; }
+  bool single_rank() const { return communicator_ == nullptr; }
+
+  ParallelContext& parallel() { return *parallel_; }
+  ParameterStore& parameters() { return *parameters_; }
+  Model& model() { return *model_; }
+  GradientReducer& gradients() { return *gradients_; }
+  Engine& engine() { return *engine_; }
+  AdamW& optimizer() { return *optimizer_; }
+  BatchStream& batches() { return *batches_; }
+
+  // What a checkpoint says besides tensors, after `step` steps. The same on all ranks.
+  checkpoint::TrainState TrainStateAt(int64_t step) const;
+  // How the loader, and an EvalSet, are to be opened.
+  LoaderOptions MakeLoaderOptions() const;
+  // "all_to_all grads #812"; "" between collectives.
+  std::string CurrentOperation() const;
+
+ private:
+  explicit Session(Recipe recipe) : recipe_(std::move(recipe)) {}
+  Status Connect(const control::Start& start, const control::Token& token, Listener* listener);
+  Status BuildModel();
+  // From the manifest of `start`, else from init and init_from.
+  Status Restore(const control::Start& start, FileSystem* fs);
+  Status ResumeFrom(const checkpoint::Manifest& manifest, const std::string& checkpoint_dir,
+                    FileSystem* fs);
+  Status InitializeFrom(const InitFrom& init, FileSystem* fs);
+  Status OpenData(const checkpoint::DataCursor* cursor);
+
+  Recipe recipe_;
+  int rank_ = 0;
+  int world_size_ = 1;
+  int64_t first_step_ = 0;
+  std::string recipe_hash_;
+
+  // In the order of construction; later ones point into earlier ones.
+  std::unique_ptr<Communicator> communicator_;  // null: one rank
+  std::unique_ptr<ParallelContext> parallel_;
+  std::unique_ptr<ParameterStore> parameters_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<GradientReducer> gradients_;
+  std::unique_ptr<Engine> engine_;
+  std::unique_ptr<AdamW> optimizer_;
+  std::unique_ptr<BatchStream> batches_;
+};
+
+}  // namespace weft
