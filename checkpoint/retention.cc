@@ -55,11 +55,18 @@ Status RemoveCheckpoint(FileSystem* fs, const std::string& checkpoint_dir,
   return fs->RemoveTree(JoinPath(TrashDir(checkpoint_dir), directory));
 }
 
-Status EmptyTrash(FileSystem* fs, const std::string& checkpoint_dir) {
+Status CleanUp(FileSystem* fs, const std::string& checkpoint_dir) {
+  WEFT_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs->ListDir(checkpoint_dir));
+  for (const std::string& name : names) {
+    const size_t stem = name.size() < 4 ? 0 : name.size() - 4;
+    if (name.substr(stem) == ".tmp" && ParseManifestFileName(name.substr(0, stem))) {
+      WEFT_RETURN_IF_ERROR(fs->Remove(JoinPath(checkpoint_dir, name)));
+    }
+  }
   const std::string trash = TrashDir(checkpoint_dir);
   if (!fs->Exists(trash)) return OkStatus();
-  WEFT_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs->ListDir(trash));
-  for (const std::string& name : names) {
+  WEFT_ASSIGN_OR_RETURN(const std::vector<std::string> rubbish, fs->ListDir(trash));
+  for (const std::string& name : rubbish) {
     WEFT_RETURN_IF_ERROR(fs->RemoveTree(JoinPath(trash, name)));
   }
   return OkStatus();

@@ -42,7 +42,7 @@ RetentionDecision DecideRetention(const std::vector<RetentionEntry>& entries,
 // Moves manifest (first) and directory of `name` to <checkpoint_dir>/trash/ and unlinks them. What is gone is fine.
 Status RemoveCheckpoint(FileSystem* fs, const std::string& checkpoint_dir,
                         const CheckpointName& name);
-// Unlinks what an earlier crash left in trash/.
-Status EmptyTrash(FileSystem* fs, const std::string& checkpoint_dir);
+// Unlinks what an earlier crash left in trash/, and manifests that never got their final name.
+Status CleanUp(FileSystem* fs, const std::string& checkpoint_dir);
 
 }  // namespace weft

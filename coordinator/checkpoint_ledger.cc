@@ -212,8 +212,8 @@ StatusOr<std::unique_ptr<CheckpointCommitter>> CheckpointCommitter::Create(
   // trash/ is made now, so that a full disk can be emptied later.
   WEFT_RETURN_IF_ERROR(fs->MakeDirs(JoinPath(committer->checkpoint_dir_, "trash")));
   WEFT_RETURN_IF_ERROR(fs->SyncDir(run_dir));
-  const Status emptied = EmptyTrash(fs, committer->checkpoint_dir_);
-  if (!emptied.ok()) WEFT_LOG(WARNING) << "trash: " << emptied;
+  const Status cleaned = CleanUp(fs, committer->checkpoint_dir_);
+  if (!cleaned.ok()) WEFT_LOG(WARNING) << "cleaning up: " << cleaned;
   committer->Retire();
   return committer;
 }

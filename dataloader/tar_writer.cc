@@ -59,6 +59,13 @@ StatusOr<std::unique_ptr<TarWriter>> TarWriter::Create(FileSystem* fs, const std
   return std::unique_ptr<TarWriter>(new TarWriter(fs, path, std::move(file)));
 }
 
+TarWriter::~TarWriter() {
+  if (finished_) return;
+  file_.reset();
+  const Status ignored = fs_->Remove(path_ + ".part");
+  (void)ignored;
+}
+
 Status TarWriter::AddSample(std::string_view key,
                             const std::map<std::string, std::string>& member_by_extension) {
   for (const auto& [extension, bytes] : member_by_extension) {
@@ -95,6 +102,7 @@ Status TarWriter::Finish() {
   WEFT_RETURN_IF_ERROR(file_->Sync());
   WEFT_RETURN_IF_ERROR(file_->Close());
   WEFT_RETURN_IF_ERROR(fs_->Rename(path_ + ".part", path_));
+  finished_ = true;
   return fs_->SyncDir(ParentPath(path_));
 }
 

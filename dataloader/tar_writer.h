@@ -21,6 +21,11 @@ class TarWriter {
   // Replaces a NAME.part that an earlier, killed writer left.
   static StatusOr<std::unique_ptr<TarWriter>> Create(FileSystem* fs, const std::string& path);
 
+  // Removes an unfinished NAME.part.
+  ~TarWriter();
+  TarWriter(const TarWriter&) = delete;
+  TarWriter& operator=(const TarWriter&) = delete;
+
   // One sample: members KEY.EXTENSION. REQUIRES: consecutive keys differ, else readers take them as one sample.
   Status AddSample(std::string_view key,
                    const std::map<std::string, std::string>& member_by_extension);
@@ -38,6 +43,7 @@ class TarWriter {
   std::unique_ptr<WritableFile> file_;
   std::string buffer_;
   uint64_t written_ = 0;
+  bool finished_ = false;
 };
 
 }  // namespace weft

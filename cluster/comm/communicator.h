@@ -1,13 +1,17 @@
-// Collective operations among the ranks of one mesh axis, on raw pointers. Implementations: tcp (processes; sockets, and
-// shared memory between ranks of one host), in_process (threads), nccl (GPU).
+// Collective operations among the ranks of one mesh axis, on raw pointers. Implementations: tcp
+// (processes; sockets, and shared memory between ranks of one host), in_process (threads), nccl
+// (GPU).
 //
-// Every rank calls the same operations in the same order with the same counts. A call enqueues and returns a Work; buffers
-// belong to the operation until its Wait returns. Operations of one communicator run one after the other.
-// Sums are taken in rank order (0 + 1 + 2 + ...), in fp32 for bf16, and are the same bits on every rank.
+// Every rank calls the same collectives in the same order with the same names and counts (tcp and
+// in_process check it). A call enqueues and returns a Work; buffers belong to the operation until
+// its Wait returns. Operations of one communicator run one after the other. Sums are taken in rank
+// order (0 + 1 + 2 + ...), in fp32 for bf16, and are the same bits on every rank.
 //
-// Errors (from Wait): Unavailable names the peer that was lost; DeadlineExceeded names the operation and the peers waited
-// for; the first failure stays: every later operation returns it, and the communicator has to be made anew.
-// Thread rule: one thread calls operations; Abort may come from any thread.
+// Errors (from Wait): Unavailable names the peer that was lost; DeadlineExceeded names the
+// operation and the peers waited for; FailedPrecondition says what a peer called instead; the first
+// failure stays: every later operation returns it, and the communicator has to be made anew. A rank
+// that fails or aborts tells its peers, which then fail too. Thread rule: one thread calls
+// operations; Abort may come from any thread.
 #pragma once
 
 #include <cstddef>
@@ -30,8 +34,11 @@ enum class ReduceOp { kSum, kMax };
 struct OpOptions {
   // What a person reads in an error: "grads.exchange".
   std::string name;
-  // How long Wait waits before it fails.
+  // How long Wait waits before it fails the communicator.
   Duration timeout = std::chrono::seconds(120);
+  // nccl: the cudaStream_t to run on; null: the communicator's own. Other backends do not look at
+  // it.
+  void* stream = nullptr;
 };
 
 // One operation under way.
@@ -42,7 +49,8 @@ class Work {
   virtual Status Wait() = 0;
   virtual bool Done() = 0;
   virtual const std::string& name() const = 0;
-  // 1, 2, 3, ... in the order of the calls; equal on all ranks for the same operation.
+  // 1, 2, 3, ... in the order of the calls; equal on all ranks for the same collective. Sends to a
+  // peer and receives from it are counted by themselves: the k-th Send meets the k-th Recv.
   virtual uint64_t sequence() const = 0;
 };
 using WorkPtr = std::unique_ptr<Work>;
@@ -64,14 +72,18 @@ class Communicator {
   virtual int size() const = 0;
 
   // In place; all ranks end with the reduction over ranks.
-  virtual WorkPtr AllReduce(void* data, size_t count, DType dtype, ReduceOp op, const OpOptions& options) = 0;
-  // recv holds size() * count elements; rank r's are at r * count. send may lie in recv at its own place.
-  virtual WorkPtr AllGather(const void* send, void* recv, size_t count, DType dtype, const OpOptions& options) = 0;
+  virtual WorkPtr AllReduce(void* data, size_t count, DType dtype, ReduceOp op,
+                            const OpOptions& options) = 0;
+  // recv holds size() * count elements; rank r's are at r * count. send may lie in recv at its own
+  // place.
+  virtual WorkPtr AllGather(const void* send, void* recv, size_t count, DType dtype,
+                            const OpOptions& options) = 0;
   // send holds size() * count elements; recv gets the reduction of the rank's own `count`.
-  virtual WorkPtr ReduceScatter(const void* send, void* recv, size_t count, DType dtype, ReduceOp op,
-                                const OpOptions& options) = 0;
+  virtual WorkPtr ReduceScatter(const void* send, void* recv, size_t count, DType dtype,
+                                ReduceOp op, const OpOptions& options) = 0;
   virtual WorkPtr Broadcast(void* data, size_t bytes, int root, const OpOptions& options) = 0;
-  // Bytes for and from each rank (own part: copied); sizes may differ and be 0, but must match between sender and receiver.
+  // Bytes for and from each rank (own part: copied); sizes may differ and be 0, but must match
+  // between sender and receiver.
   virtual WorkPtr AllToAll(const std::vector<SendBuffer>& send, const std::vector<RecvBuffer>& recv,
                            const OpOptions& options) = 0;
   virtual WorkPtr Send(const void* data, size_t bytes, int peer, const OpOptions& options) = 0;
@@ -82,7 +94,8 @@ class Communicator {
   virtual void Abort(const Status& reason) = 0;
   // The first failure, or OK.
   virtual Status failure() const = 0;
-  // "all_to_all grads.exchange #812": the operation under way, for verdicts on hangs; "" if none.
+  // "all_to_all grads.exchange #812, waiting for rank 1": the operation under way, for verdicts on
+  // hangs; "" if none.
   virtual std::string CurrentOperation() const = 0;
 };
 

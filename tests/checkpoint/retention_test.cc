@@ -63,7 +63,7 @@ TEST(RetentionTest, RemovesManifestBeforeDirectory) {
     }
     // The next attempt ends the job, and nothing is left in trash/.
     ASSERT_TRUE(RemoveCheckpoint(&fs, "ckpt", name).ok());
-    ASSERT_TRUE(EmptyTrash(&fs, "ckpt").ok());
+    ASSERT_TRUE(CleanUp(&fs, "ckpt").ok());
     EXPECT_FALSE(fs.Exists("ckpt/" + AttemptDirectoryName(name)));
     if (fs.Exists("ckpt/trash")) {
       EXPECT_TRUE(fs.ListDir("ckpt/trash").value().empty());

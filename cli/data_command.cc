@@ -1,0 +1,264 @@
+#include "cli/data_command.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <climits>
+#include <cstdint>
+#include <cstdio>
+#include <memory>
+#include <thread>
+#include <utility>
+
+#include "cli/flags.h"
+#include "cluster/base/clock.h"
+#include "cluster/base/file_system.h"
+#include "cluster/base/status.h"
+#include "cluster/base/text.h"
+#include "dataloader/bpe_trainer.h"
+#include "dataloader/data_set.h"
+#include "dataloader/image_decode.h"
+#include "dataloader/pack/pack_openclipart.h"
+#include "dataloader/shard_file.h"
+#include "dataloader/shard_index.h"
+#include "dataloader/unicode.h"
+
+namespace weft {
+namespace {
+
+constexpr char kUsage[] = R"(weft data: training data
+
+  weft data pack openclipart --out DIR   turn the Debian package openclipart-png into shards
+  weft data inspect SHARD                show the samples of a shard
+  weft data vocab --captions-from SHARDS --size N --out FILE
+                                         train a BPE vocabulary from the captions of shards
+
+`--help` after any of them tells more. Formats: dataloader/FORMAT.md.
+)";
+
+// Values out of range are refused where they are used.
+int ToInt(int64_t value) { return static_cast<int>(std::clamp<int64_t>(value, INT_MIN, INT_MAX)); }
+
+// One line that is written over on a terminal; elsewhere a line at the end of each stage.
+class ProgressLine {
+ public:
+  void operator()(const std::string& stage, int64_t done, int64_t total) {
+    const TimePoint now = Clock::now();
+    const bool last = done == total;
+    if (!last && (!terminal_ || now < next_)) return;
+    next_ = now + std::chrono::milliseconds(100);
+    std::fprintf(stderr, "%s%s: %lld of %lld%s", terminal_ ? "\r\033[K" : "", stage.c_str(),
+                 static_cast<long long>(done), static_cast<long long>(total), last ? "\n" : "");
+  }
+
+ private:
+  const bool terminal_ = ::isatty(STDERR_FILENO) == 1;
+  TimePoint next_;
+};
+
+void PrintReport(const PackReport& report, const std::string& out, double seconds) {
+  for (const PackReport::Step& step : report.steps) {
+    std::printf("%-26s", step.what.c_str());
+    if (step.dropped > 0) {
+      std::printf(" -%-6lld", static_cast<long long>(step.dropped));
+    } else {
+      std::printf(" %-7s", "");
+    }
+    std::printf(" %6lld left\n", static_cast<long long>(step.left));
+  }
+  std::printf("captions: %lld own titles, %lld distinct when normalised\n",
+              static_cast<long long>(report.own_titles),
+              static_cast<long long>(report.distinct_captions));
+  std::printf("%lld training pictures, %lld held out, %lld dropped (their caption is held out)\n",
+              static_cast<long long>(report.train), static_cast<long long>(report.held_out),
+              static_cast<long long>(report.dropped_twins));
+  std::printf("%s %s%s\n", report.already_done ? "already packed:" : "packed into", out.c_str(),
+              report.already_done ? "" : (" in " + HumanSeconds(seconds)).c_str());
+}
+
+int PackOpenclipartCommand(const std::vector<std::string>& args) {
+  PackOpenclipartOptions options;
+  int64_t short_side = options.short_side;
+  int64_t quality = options.quality;
+  int64_t shards = options.shards;
+  int64_t threads = std::max(1U, std::thread::hardware_concurrency());
+  FlagParser flags("weft data pack openclipart", "--out DIR [flags]",
+                   "Writes WebDataset shards of 5,475 public-domain pictures with captions: "
+                   "train-000000.tar ... and\n"
+                   "eval-000000.tar. Held out are the pictures whose normalised caption has FNV-1a "
+                   "64 mod 10 = 0, the\n"
+                   "first of each caption. A second call with the same flags returns at once.");
+  flags.String("out", &options.out, "folder that the shards go to");
+  flags.String(
+      "source", &options.source,
+      "the unpacked package; without it: /usr/share/openclipart/png, else apt-get downloads it");
+  flags.String("cache", &options.cache, "folder where a download is kept");
+  flags.Int("short", &short_side,
+            "pixels of the shorter side, over white, as JPEG; 0: the PNG files as they are");
+  flags.Int("quality", &quality, "of these JPEGs");
+  flags.Int("shards", &shards, "training shards");
+  flags.Int("threads", &threads, "threads that decode");
+  flags.Example("weft data pack openclipart --short 96 --out data/openclipart");
+  const ParsedFlags parsed = flags.Parse(args);
+  if (parsed.exit_code) return *parsed.exit_code;
+  options.short_side = ToInt(short_side);
+  options.quality = ToInt(quality);
+  options.shards = ToInt(shards);
+  options.threads = ToInt(threads);
+  ProgressLine progress;
+  const TimePoint start = Clock::now();
+  const StatusOr<PackReport> report = PackOpenclipart(
+      options,
+      [&](const std::string& stage, int64_t done, int64_t total) { progress(stage, done, total); });
+  if (!report.ok()) return ReportError("data pack openclipart", report.status());
+  PrintReport(*report, options.out, ToSeconds(Clock::now() - start));
+  return 0;
+}
+
+int Pack(const std::vector<std::string>& args) {
+  if (!args.empty() && args[0] == "openclipart")
+    return PackOpenclipartCommand({args.begin() + 1, args.end()});
+  if (!args.empty() && args[0] == "--help") return PackOpenclipartCommand(args);
+  return ReportError(
+      "data pack",
+      InvalidArgument(args.empty() ? "name what to pack: `weft data pack openclipart`"
+                                   : "cannot pack '" + args[0] + "', only `openclipart`"));
+}
+
+// Control characters would move the terminal's cursor.
+std::string OneLine(const std::string& text, size_t max_code_points) {
+  std::string line;
+  size_t count = 0;
+  const std::string collapsed = CollapseSpaces(text);
+  for (size_t i = 0; i < collapsed.size(); ++count) {
+    const uint32_t c = NextCodePoint(collapsed, &i);
+    if (count == max_code_points) return line + "…";
+    AppendUtf8(c < 0x20 || (c >= 0x7F && c < 0xA0) ? '?' : c, &line);
+  }
+  return line;
+}
+
+void PrintSample(const ShardFile& file, const ShardIndex& index, int64_t sample) {
+  std::vector<std::string> extensions;
+  std::string image = "-";
+  std::string caption;
+  uint64_t size = 0;
+  for (const ShardMember& member : index.members(sample)) {
+    const std::string& extension = index.extension(member);
+    extensions.push_back(extension);
+    size += member.size;
+    std::string bytes(member.size, '\0');
+    const Status status = file.ReadAt(member.offset, member.size, bytes.data());
+    if (!status.ok()) {
+      image = status.message();
+    } else if (extension == "txt" || extension == "text" || extension == "transcript") {
+      caption = bytes;
+    } else if (SniffImageFormat(bytes) != ImageFormat::kUnknown) {
+      const StatusOr<ImageInfo> info = ReadImageInfo(bytes);
+      image = info.ok() ? std::to_string(info->width) + "x" + std::to_string(info->height) + " " +
+                              ImageFormatName(info->format)
+                        : info.status().message();
+    }
+  }
+  std::printf("%-28s %-16s %10s  %-16s %s\n", OneLine(std::string(index.key(sample)), 28).c_str(),
+              Join(extensions, ",").c_str(), HumanBytes(static_cast<double>(size)).c_str(),
+              image.c_str(), OneLine(caption, 60).c_str());
+}
+
+Status InspectShard(const std::string& path, int64_t limit) {
+  WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<ShardFile> file, ShardFile::Open(path));
+  WEFT_ASSIGN_OR_RETURN(const ShardIndex index,
+                        ShardIndex::Build(*file, CutShards::kKeepWholeSamples));
+  const int64_t shown = limit <= 0 ? index.num_samples() : std::min(limit, index.num_samples());
+  std::printf("%s: %lld samples, %s\n", path.c_str(), static_cast<long long>(index.num_samples()),
+              HumanBytes(static_cast<double>(file->size())).c_str());
+  if (shown > 0)
+    std::printf("%-28s %-16s %10s  %-16s %s\n", "KEY", "MEMBERS", "SIZE", "IMAGE", "CAPTION");
+  for (int64_t i = 0; i < shown; ++i) PrintSample(*file, index, i);
+  if (shown < index.num_samples()) {
+    std::printf("... %lld more (--limit 0 shows all)\n",
+                static_cast<long long>(index.num_samples() - shown));
+  }
+  return index.cut();
+}
+
+int Inspect(const std::vector<std::string>& args) {
+  int64_t limit = 20;
+  FlagParser flags("weft data inspect", "SHARD... [flags]",
+                   "Shows for each sample its key, its members, their size, the image's format and "
+                   "size, and its caption.\n"
+                   "SHARD is a tar file or a pattern as 'train-{000000..000007}.tar'.");
+  flags.Int("limit", &limit, "samples that are shown of each shard; 0: all");
+  flags.Positional(1, SIZE_MAX);
+  const ParsedFlags parsed = flags.Parse(args);
+  if (parsed.exit_code) return *parsed.exit_code;
+  for (const std::string& path : ExpandShardPatterns(parsed.positional)) {
+    const Status status = InspectShard(path, limit);
+    if (!status.ok()) return ReportError("data inspect", status);
+  }
+  return 0;
+}
+
+Status TrainVocabulary(const std::string& shards, const std::string& text_extension, int64_t size,
+                       const std::string& out) {
+  if (shards.empty()) return InvalidArgument("--captions-from is missing");
+  if (out.empty()) return InvalidArgument("--out is missing");
+  WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<DataSet> set,
+                        DataSet::Open({shards}, "--captions-from"));
+  const std::vector<std::string> extensions = {text_extension};
+  BpeTrainer trainer;
+  std::string caption;
+  for (int64_t id = 0; id < set->num_samples(); ++id) {
+    const Status status = set->ReadMember(id, extensions, &caption);
+    if (!status.ok()) return status.WithContext(set->Describe(id));
+    trainer.AddCaption(caption);
+  }
+  StatusOr<std::string> file = trainer.Train(ToInt(size));
+  if (!file.ok()) return file.status().WithContext("--size");
+  WEFT_RETURN_IF_ERROR(PosixFileSystem()->MakeDirs(ParentPath(out)));
+  WEFT_RETURN_IF_ERROR(WriteFileDurably(PosixFileSystem(), out, *file));
+  std::printf("%s: %lld entries from %lld captions with %lld distinct words\n", out.c_str(),
+              static_cast<long long>(size), static_cast<long long>(trainer.num_captions()),
+              static_cast<long long>(trainer.num_distinct_words()));
+  return OkStatus();
+}
+
+int Vocab(const std::vector<std::string>& args) {
+  std::string shards;
+  std::string text_extension = "txt";
+  std::string out;
+  int64_t size = 4096;
+  FlagParser flags("weft data vocab", "--captions-from SHARDS --out FILE [flags]",
+                   "Trains byte-pair merges from the captions of shards and writes a vocabulary "
+                   "file for a recipe's\n"
+                   "`data.vocabulary`. The same captions give the same file.");
+  flags.String("captions-from", &shards,
+               "a tar file, or a pattern as 'train-{000000..000007}.tar'");
+  flags.Int("size", &size, "entries: 512 byte symbols, size - 514 merges, start and end");
+  flags.String("text-extension", &text_extension, "the member that holds the caption");
+  flags.String("out", &out, "file that is written");
+  const ParsedFlags parsed = flags.Parse(args);
+  if (parsed.exit_code) return *parsed.exit_code;
+  const Status status = TrainVocabulary(shards, text_extension, size, out);
+  return status.ok() ? 0 : ReportError("data vocab", status);
+}
+
+}  // namespace
+
+int DataCommand(const std::vector<std::string>& args) {
+  const std::string name = args.empty() ? "" : args[0];
+  if (name.empty() || name == "--help" || name == "help") {
+    std::fputs(kUsage, args.empty() ? stderr : stdout);
+    return args.empty() ? kExitUsage : 0;
+  }
+  const std::vector<std::string> rest(args.begin() + 1, args.end());
+  if (name == "pack") return Pack(rest);
+  if (name == "inspect") return Inspect(rest);
+  if (name == "vocab") return Vocab(rest);
+  const std::string nearest = NearestName(name, {"pack", "inspect", "vocab"});
+  return ReportError("data",
+                     InvalidArgument("unknown command '" + name + "'" +
+                                     (nearest.empty() ? "" : "; did you mean `" + nearest + "`?")));
+}
+
+}  // namespace weft
