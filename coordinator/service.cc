@@ -1,0 +1,739 @@
+#include "coordinator/service.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <variant>
+
+#include "cluster/base/logging.h"
+#include "cluster/base/text.h"
+#include "cluster/rpc/event_loop.h"
+#include "cluster/rpc/frame_codec.h"
+#include "cluster/rpc/frame_connection.h"
+#include "cluster/rpc/frame_server.h"
+#include "coordinator/checkpoint_ledger.h"
+#include "coordinator/console.h"
+#include "coordinator/journal.h"
+#include "coordinator/recovery_timeline.h"
+#include "coordinator/run_directory.h"
+#include "coordinator/run_recorder.h"
+#include "coordinator/run_status.h"
+
+namespace weft {
+namespace {
+
+constexpr auto kTick = std::chrono::milliseconds(100);
+// A tick that is this late means that this process was stopped (Ctrl-Z, a laptop's lid): the silence of others proves
+// nothing then.
+constexpr auto kPaused = std::chrono::seconds(2);
+constexpr auto kHelloTimeout = std::chrono::seconds(10);
+constexpr auto kGoodbye = std::chrono::seconds(2);
+
+int64_t UnixMs() {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+Token FromWire(const control::Token& token) { return {token.epoch(), token.generation()}; }
+
+WorkerPhase FromWire(control::Phase phase) {
+  switch (phase) {
+    case control::PHASE_LOADING:
+      return WorkerPhase::kLoading;
+    case control::PHASE_TRAINING:
+      return WorkerPhase::kTraining;
+    case control::PHASE_SAVING:
+      return WorkerPhase::kSaving;
+    case control::PHASE_EVALUATING:
+      return WorkerPhase::kEvaluating;
+    case control::PHASE_DONE:
+      return WorkerPhase::kDone;
+    default:
+      return WorkerPhase::kStarting;
+  }
+}
+
+// A connection: an agent's once it has said hello, before that anybody's.
+struct Link {
+  std::unique_ptr<FrameConnection> connection;
+  int agent = -1;
+  std::unique_ptr<EventLoop::Registration> hello_timer;
+};
+
+class Coordinator {
+ public:
+  Coordinator(const CoordinatorOptions& options, RunDirectory* directory, Journal* journal,
+              CheckpointCommitter* committer, RunRecorder* recorder);
+  Status Listen();
+  CoordinatorEnd Run();
+
+ private:
+  // ---- connections
+  void OnAccept(std::unique_ptr<FrameConnection> connection);
+  void OnFrame(int link_id, const control::Frame& frame);
+  void OnClosed(int link_id, const Status& why);
+  void OnHello(int link_id, const control::AgentHello& hello);
+  void OnStatusRequest(int link_id, const control::StatusRequest& request);
+  void Refuse(int link_id, const std::string& reason);
+  void DropLink(int link_id);
+  void DropLinksOfLostAgents();
+  FrameConnection* AgentConnection(int agent);
+  void SendToAgent(int agent, control::Frame frame);
+  void SendToRank(int rank, const control::CoordinatorMessage& message);
+
+  // ---- events
+  void OnAgentFrame(Link* link, const control::Frame& frame);
+  void OnWorkerMessage(Token token, const control::FromWorker& from);
+  void OnProgress(int rank, const control::Progress& progress);
+  void OnStepRecord(const control::StepRecord& record);
+  void OnFailed(int rank, const control::Failed& failed);
+  void OnSignal(int signal);
+  void OnTick();
+  void Deliver(const std::vector<LedgerMessage>& messages);
+  void ReportOutcome(const SendOutcome& outcome);
+
+  // ---- decisions
+  void DecideAndAct();
+  void Perform(const MembershipAction& action);
+  void Activate();
+  void Spawn(const MembershipAction& action);
+  void StartWorkers();
+  void EndGeneration(const MembershipAction& action);
+  void Shutdown(const MembershipAction& action);
+
+  void Say(const std::string& text) { console_.Say(text); }
+  void Append(journal::Record record);
+  RunStatus Snapshot() const;
+
+  const CoordinatorOptions options_;
+  RunDirectory* const directory_;
+  Journal* const journal_;
+  CheckpointCommitter* const committer_;
+  RunRecorder* const recorder_;
+  const std::string run_token_;
+  const std::string recipe_bytes_;
+
+  EventLoop loop_;
+  std::unique_ptr<FrameServer> server_;
+  std::map<int, Link> links_;
+  int next_link_ = 1;
+  std::vector<Link> dead_links_;  // destroyed outside their own callbacks
+  std::unique_ptr<EventLoop::Registration> tick_;
+  std::unique_ptr<EventLoop::Registration> signals_;
+  std::unique_ptr<EventLoop::Registration> goodbye_;
+
+  MembershipState state_;
+  std::string last_reason_;
+  FailureDetector detector_;
+  std::vector<ProgressReport> progress_;  // by rank, of the current generation
+  RecoveryTimeline recovery_;
+  std::vector<Recovery> recoveries_;
+  std::string start_manifest_;  // name of the checkpoint that this generation started from
+  Console console_;
+  control::StepRecord last_step_;
+  TimePoint last_tick_{};
+  uint64_t num_stale_ = 0;
+  CoordinatorEnd end_;
+};
+
+Coordinator::Coordinator(const CoordinatorOptions& options, RunDirectory* directory, Journal* journal,
+                         CheckpointCommitter* committer, RunRecorder* recorder)
+    : options_(options),
+      directory_(directory),
+      journal_(journal),
+      committer_(committer),
+      recorder_(recorder),
+      run_token_(NewRunToken()),
+      recipe_bytes_(options.recipe.SerializeAsString()),
+      state_(InitialMembership(Clock::now(), journal->epoch())),
+      detector_(options.detector),
+      console_(stdout, ::isatty(STDOUT_FILENO) == 1, options.recipe.steps()) {}
+
+Status Coordinator::Listen() {
+  WEFT_ASSIGN_OR_RETURN(server_, FrameServer::Listen(&loop_, options_.bind, [this](auto connection) {
+                          OnAccept(std::move(connection));
+                        }));
+  return directory_->WriteEndpoint(server_->endpoint(), run_token_);
+}
+
+CoordinatorEnd Coordinator::Run() {
+  signals_ = loop_.OnSignals({SIGINT, SIGTERM}, [this](int signal) { OnSignal(signal); });
+  last_tick_ = Clock::now();
+  tick_ = loop_.Every(kTick, [this] { OnTick(); });
+  const std::vector<journal::SaveCommit> committed = committer_->Committed();
+  if (committed.empty()) {
+    Say("starting from init");
+  } else {
+    const double age = static_cast<double>(UnixMs() - committed.front().unix_ms()) / 1000;
+    Say("resuming from step " + std::to_string(committed.front().step()) + ", committed " +
+        HumanSeconds(std::max(0.0, age)) + " ago");
+  }
+  recorder_->OnEvent(state_.token, "coordinator_started", {{"pid", static_cast<int64_t>(::getpid())}});
+  if (options_.on_listening) options_.on_listening(server_->endpoint(), run_token_);
+  loop_.Post([this] { DecideAndAct(); });
+  loop_.Run();
+  console_.Finish();
+  directory_->RemoveEndpoint();
+  return end_;
+}
+
+// ---------------------------------------------------------------- connections
+
+void Coordinator::OnAccept(std::unique_ptr<FrameConnection> connection) {
+  const int id = next_link_++;
+  Link& link = links_[id];
+  link.connection = std::move(connection);
+  link.hello_timer = loop_.After(kHelloTimeout, [this, id] { DropLink(id); });
+  link.connection->Start(
+      {.on_frame = [this, id](const control::Frame& frame) { OnFrame(id, frame); },
+       .on_closed = [this, id](const Status& why) { OnClosed(id, why); }});
+}
+
+void Coordinator::OnFrame(int link_id, const control::Frame& frame) {
+  const auto link = links_.find(link_id);
+  if (link == links_.end()) return;
+  if (frame.has_agent_hello()) return OnHello(link_id, frame.agent_hello());
+  if (frame.has_status_request()) return OnStatusRequest(link_id, frame.status_request());
+  if (link->second.agent < 0) return Refuse(link_id, "the first frame must be AgentHello");
+  OnAgentFrame(&link->second, frame);
+  DecideAndAct();
+}
+
+void Coordinator::OnClosed(int link_id, const Status& why) {
+  const auto link = links_.find(link_id);
+  if (link == links_.end()) return;
+  const int agent = link->second.agent;
+  DropLink(link_id);
+  if (agent < 0) return;
+  if (state_.phase != MembershipPhase::kOver) WEFT_LOG(WARNING) << "agent " << agent << ": " << why;
+  OnAgentLost(Clock::now(), agent, "closed its connection", &state_);
+  DecideAndAct();
+}
+
+void Coordinator::OnHello(int link_id, const control::AgentHello& hello) {
+  Link& link = links_[link_id];
+  if (hello.run_token() != run_token_) {
+    WEFT_LOG(WARNING) << "refused an agent on " << hello.host() << ": wrong run token";
+    return Refuse(link_id, "wrong run token: take the one in " + directory_->path() +
+                               "/coord/endpoint (it changes with every start of the coordinator)");
+  }
+  if (link.agent >= 0) return Refuse(link_id, "a second AgentHello");
+  if (hello.capacity() < 1) return Refuse(link_id, "capacity must be at least 1");
+  if (state_.phase == MembershipPhase::kOver) return Refuse(link_id, "the run is over");
+  link.hello_timer.reset();
+  link.agent = weft::OnAgentHello(Clock::now(), hello.host(), hello.pid(), hello.incarnation(),
+                                  hello.capacity(), &state_);
+  control::Frame frame;
+  control::Welcome* welcome = frame.mutable_welcome();
+  welcome->set_agent_id(link.agent);
+  welcome->set_heartbeat_s(options_.heartbeat_s);
+  welcome->set_lease_s(ToSeconds(options_.membership.lease));
+  SendToAgent(link.agent, frame);
+  DecideAndAct();
+}
+
+void Coordinator::OnStatusRequest(int link_id, const control::StatusRequest& request) {
+  if (request.run_token() != run_token_) return Refuse(link_id, "wrong run token");
+  control::Frame frame;
+  frame.mutable_status_reply()->set_json(ToJson(Snapshot()));
+  links_[link_id].connection->Send(frame);
+}
+
+void Coordinator::Refuse(int link_id, const std::string& reason) {
+  control::Frame frame;
+  frame.mutable_refused()->set_reason(reason);
+  links_[link_id].connection->Send(frame);
+  links_[link_id].connection->CloseAfterWrites(FailedPrecondition(reason));
+}
+
+void Coordinator::DropLink(int link_id) {
+  const auto link = links_.find(link_id);
+  if (link == links_.end()) return;
+  dead_links_.push_back(std::move(link->second));
+  links_.erase(link);
+  loop_.Post([this] { dead_links_.clear(); });
+}
+
+// Membership gives agents up (silence, a drain that never ends): what they still say must not count.
+void Coordinator::DropLinksOfLostAgents() {
+  std::vector<int> lost;
+  for (const auto& [id, link] : links_) {
+    if (link.agent >= 0 && state_.agents.count(link.agent) == 0) lost.push_back(id);
+  }
+  for (const int id : lost) DropLink(id);
+}
+
+FrameConnection* Coordinator::AgentConnection(int agent) {
+  for (auto& [id, link] : links_) {
+    if (link.agent == agent) return link.connection.get();
+  }
+  return nullptr;
+}
+
+void Coordinator::SendToAgent(int agent, control::Frame frame) {
+  frame.mutable_token()->set_epoch(state_.token.epoch);
+  frame.mutable_token()->set_generation(state_.token.generation);
+  // One that is gone is on its way out of the membership: its OnClosed is queued.
+  if (FrameConnection* connection = AgentConnection(agent)) connection->Send(frame);
+}
+
+void Coordinator::SendToRank(int rank, const control::CoordinatorMessage& message) {
+  if (rank < 0 || rank >= static_cast<int>(state_.workers.size())) return;
+  control::Frame frame;
+  frame.mutable_to_worker()->set_rank(rank);
+  *frame.mutable_to_worker()->mutable_message() = message;
+  SendToAgent(state_.workers[static_cast<size_t>(rank)].agent, std::move(frame));
+}
+
+// ---------------------------------------------------------------- events
+
+void Coordinator::OnAgentFrame(Link* link, const control::Frame& frame) {
+  const TimePoint now = Clock::now();
+  const Token token = FromWire(frame.token());
+  OnAgentHeard(now, link->agent, &state_);
+  switch (frame.body_case()) {
+    case control::Frame::kHeartbeat: {
+      control::Frame ack;
+      ack.mutable_heartbeat_ack()->set_sequence(frame.heartbeat().sequence());
+      link->connection->Send(ack);
+      return;
+    }
+    case control::Frame::kWorkersGone:
+      return OnWorkersGone(token, link->agent, &state_);
+    case control::Frame::kWorkerExited: {
+      const control::WorkerExited& exited = frame.worker_exited();
+      if (token == state_.token) detector_.OnLeft(exited.rank());
+      return OnWorkerExited(now, token, exited.rank(), exited.exit_code(), exited.signal(), &state_);
+    }
+    case control::Frame::kFromWorker:
+      return OnWorkerMessage(token, frame.from_worker());
+    default:
+      WEFT_LOG(WARNING) << link->connection->peer() << " sent a " << FrameName(frame)
+                        << " frame; dropped";
+  }
+}
+
+void Coordinator::OnWorkerMessage(Token token, const control::FromWorker& from) {
+  if (token != state_.token) {
+    ++num_stale_;
+    return;
+  }
+  const TimePoint now = Clock::now();
+  const int rank = from.rank();
+  const control::WorkerMessage& message = from.message();
+  switch (message.body_case()) {
+    case control::WorkerMessage::kHello:
+      return OnWorkerHello(now, token, rank, message.hello().pid(), message.hello().endpoint(),
+                           &state_);
+    case control::WorkerMessage::kProgress:
+      return OnProgress(rank, message.progress());
+    case control::WorkerMessage::kStep:
+      return OnStepRecord(message.step());
+    case control::WorkerMessage::kSaveRequest:
+      return Deliver(committer_->OnSaveRequest(now, token, rank, message.save_request().step(),
+                                               message.save_request().train_state()));
+    case control::WorkerMessage::kShardPrepared: {
+      const control::ShardPrepared& shard = message.shard_prepared();
+      return Deliver(committer_->OnShardPrepared(now, token, rank, shard.step(), shard.attempt(),
+                                                 shard.shard_info(), shard.error()));
+    }
+    case control::WorkerMessage::kEval:
+      return recorder_->OnEval(token, message.eval());
+    case control::WorkerMessage::kFinished:
+      detector_.OnLeft(rank);
+      return OnWorkerFinished(token, rank, message.finished().step(), message.finished().complete(),
+                              &state_);
+    case control::WorkerMessage::kFailed:
+      return OnFailed(rank, message.failed());
+    case control::WorkerMessage::BODY_NOT_SET:
+      return;
+  }
+}
+
+void Coordinator::OnProgress(int rank, const control::Progress& progress) {
+  if (rank < 0 || rank >= static_cast<int>(progress_.size())) return;
+  const ProgressReport report = {FromWire(progress.phase()), progress.step(), progress.counter(),
+                                 progress.operation()};
+  progress_[static_cast<size_t>(rank)] = report;
+  detector_.OnProgress(Clock::now(), rank, report);
+  const bool running =
+      report.phase != WorkerPhase::kStarting && report.phase != WorkerPhase::kLoading;
+  OnWorkerProgress(state_.token, rank, report.step, running, &state_);
+}
+
+void Coordinator::OnStepRecord(const control::StepRecord& record) {
+  const TimePoint now = Clock::now();
+  last_step_ = record;
+  recorder_->OnStep(state_.token, record);
+  if (const auto recovery = recovery_.OnStep(now)) {
+    Say(recovery->Sentence());
+    journal::Record entry;
+    entry.mutable_recovered()->set_generation(state_.token.generation);
+    entry.mutable_recovered()->set_from_step(recovery->from_step);
+    std::vector<EventField> fields = {{"verdict", recovery->verdict},
+                                      {"from_step", recovery->from_step},
+                                      {"seconds", recovery->seconds}};
+    for (const auto& [phase, seconds] : recovery->phases) {
+      journal::PhaseSeconds* item = entry.mutable_recovered()->add_phases();
+      item->set_phase(phase);
+      item->set_seconds(seconds);
+      fields.emplace_back(phase + "_s", seconds);
+    }
+    Append(std::move(entry));
+    recorder_->OnEvent(state_.token, "recovered", fields);
+    recoveries_.push_back(*recovery);
+  }
+  console_.OnStep(now, record);
+}
+
+void Coordinator::OnFailed(int rank, const control::Failed& failed) {
+  const auto code = static_cast<StatusCode>(failed.code());
+  // What does not verify is never started from again: the next generation takes the checkpoint before it.
+  const bool loading = rank >= 0 && rank < static_cast<int>(progress_.size()) &&
+                       progress_[static_cast<size_t>(rank)].phase == WorkerPhase::kLoading;
+  if (code == StatusCode::kCorruption && loading && !start_manifest_.empty()) {
+    const Status marked = committer_->MarkBad(start_manifest_, failed.message());
+    if (!marked.ok()) WEFT_LOG(ERROR) << "mark " << start_manifest_ << " as bad: " << marked;
+    recorder_->OnEvent(state_.token, "checkpoint_bad",
+                       {{"manifest", start_manifest_}, {"reason", failed.message()}});
+  }
+  OnWorkerFailed(Clock::now(), state_.token, rank, code, failed.message(), &state_);
+}
+
+void Coordinator::OnSignal(int signal) {
+  const std::string name = ::strsignal(signal);
+  if (state_.stop_requested) {
+    Say(name + " again: leaving at once, the last committed checkpoint stays");
+    OnSecondSignal(&state_);
+  } else {
+    Say(name + ": the run saves at the next step and stops (a second signal ends it at once)");
+    recorder_->OnEvent(state_.token, "stop_requested", {{"reason", name}});
+    OnStopRequested(Clock::now(), name, &state_);
+  }
+  DecideAndAct();
+}
+
+void Coordinator::OnTick() {
+  const TimePoint now = Clock::now();
+  const bool paused = now - last_tick_ > kPaused;
+  last_tick_ = now;
+  if (paused) {
+    // The frames that waited meanwhile are read before the next tick.
+    for (const auto& [id, agent] : state_.agents) OnAgentHeard(now, id, &state_);
+    return;
+  }
+  Deliver(committer_->OnTick(now));
+  const bool lives = state_.phase == MembershipPhase::kSpawning ||
+                     state_.phase == MembershipPhase::kStarting ||
+                     state_.phase == MembershipPhase::kRunning;
+  if (lives) {
+    const HangVerdict hang = detector_.Check(now);
+    if (hang.rank >= 0) OnHang(now, state_.token, hang.rank, hang.verdict, &state_);
+  }
+  DecideAndAct();
+}
+
+void Coordinator::Deliver(const std::vector<LedgerMessage>& messages) {
+  for (const LedgerMessage& message : messages) {
+    control::CoordinatorMessage out;
+    if (const auto* grant = std::get_if<SendGrant>(&message)) {
+      out.mutable_save_grant()->set_step(grant->name.step);
+      out.mutable_save_grant()->set_attempt(grant->name.attempt);
+      out.mutable_save_grant()->set_directory(committer_->AttemptDirectory(grant->name));
+      SendToRank(grant->rank, out);
+    } else if (const auto* outcome = std::get_if<SendOutcome>(&message)) {
+      out.mutable_save_outcome()->set_step(outcome->step);
+      out.mutable_save_outcome()->set_attempt(outcome->attempt);
+      out.mutable_save_outcome()->set_committed(outcome->committed);
+      out.mutable_save_outcome()->set_reason(outcome->reason);
+      SendToRank(outcome->rank, out);
+      if (outcome->rank == 0) ReportOutcome(*outcome);
+    }
+  }
+  if (committer_->superseded()) {
+    end_ = {kExitFailed, "another coordinator has taken over " + directory_->path() +
+                             ": this one leaves without another word"};
+    loop_.Stop();
+  }
+}
+
+void Coordinator::ReportOutcome(const SendOutcome& outcome) {
+  if (outcome.committed) {
+    OnCommit(state_.token, &state_);
+    const std::vector<journal::SaveCommit> committed = committer_->Committed();
+    const int64_t bytes = committed.empty() ? 0 : static_cast<int64_t>(committed.front().bytes());
+    recorder_->OnEvent(state_.token, "checkpoint_committed",
+                       {{"step", outcome.step}, {"bytes", bytes}});
+    return;
+  }
+  recorder_->OnEvent(state_.token, "checkpoint_failed",
+                     {{"step", outcome.step}, {"reason", outcome.reason}});
+  Say("the checkpoint of step " + std::to_string(outcome.step) + " failed, training goes on: " +
+      outcome.reason);
+}
+
+// ---------------------------------------------------------------- decisions
+
+void Coordinator::DecideAndAct() {
+  while (true) {
+    const MembershipPhase before = state_.phase;
+    const MembershipDecision decision = Decide(Clock::now(), state_, options_.membership);
+    state_ = decision.next;
+    if (before == MembershipPhase::kDraining && state_.phase != before) {
+      recovery_.OnPhase(Clock::now(), "reap");
+    }
+    for (const MembershipAction& action : decision.actions) {
+      Perform(action);
+      if (!state_.fatal.empty() && decision.next.fatal.empty()) break;
+    }
+    if (!decision.reason.empty() && decision.reason != last_reason_) {
+      last_reason_ = decision.reason;
+      recorder_->OnEvent(state_.token, "state",
+                         {{"phase", MembershipPhaseName(state_.phase)}, {"reason", last_reason_}});
+      if (state_.phase == MembershipPhase::kWaitingForAgents) Say(last_reason_);
+    }
+    DropLinksOfLostAgents();
+    const bool fatal_now = !state_.fatal.empty() && decision.next.fatal.empty();
+    if (!decision.changed && !fatal_now) return;
+  }
+}
+
+void Coordinator::Perform(const MembershipAction& action) {
+  switch (action.kind) {
+    case MembershipActionKind::kActivate:
+      return Activate();
+    case MembershipActionKind::kSpawn:
+      return Spawn(action);
+    case MembershipActionKind::kStart:
+      return StartWorkers();
+    case MembershipActionKind::kStopWorkers: {
+      control::CoordinatorMessage stop;
+      stop.mutable_stop()->set_reason(action.reason);
+      for (size_t rank = 0; rank < state_.workers.size(); ++rank) {
+        SendToRank(static_cast<int>(rank), stop);
+      }
+      return;
+    }
+    case MembershipActionKind::kEndGeneration:
+      return EndGeneration(action);
+    case MembershipActionKind::kKillWorkers: {
+      control::Frame frame;
+      frame.mutable_kill_workers()->set_grace_s(action.grace_s);
+      return SendToAgent(action.agent, std::move(frame));
+    }
+    case MembershipActionKind::kShutdown:
+      return Shutdown(action);
+  }
+}
+
+void Coordinator::Activate() {
+  journal::Record record;
+  record.mutable_generation_active()->set_generation(state_.token.generation);
+  record.mutable_generation_active()->set_world_size(options_.membership.world_size);
+  for (const WorkerState& worker : state_.workers) {
+    record.mutable_generation_active()->add_hosts(state_.agents[worker.agent].host);
+  }
+  record.set_unix_ms(UnixMs());
+  const Status status = journal_->Append(std::move(record));
+  if (!status.ok()) {
+    OnFatal("the journal cannot be written: " + status.message(), &state_);
+    return;
+  }
+  const TimePoint now = Clock::now();
+  detector_.Reset(now, options_.membership.world_size);
+  progress_.assign(static_cast<size_t>(options_.membership.world_size), ProgressReport{});
+  Deliver(committer_->OnGeneration(now, state_.token, options_.membership.world_size));
+}
+
+void Coordinator::Spawn(const MembershipAction& action) {
+  control::Frame frame;
+  for (const int rank : action.ranks) frame.mutable_spawn()->add_ranks(rank);
+  frame.mutable_spawn()->set_log_dir(directory_->log_dir());
+  SendToAgent(action.agent, std::move(frame));
+}
+
+void Coordinator::StartWorkers() {
+  recovery_.OnPhase(Clock::now(), "respawn");
+  const auto manifest = committer_->LatestManifest();
+  if (!manifest.ok()) {
+    OnFatal("the last checkpoint cannot be read: " + manifest.status().message(), &state_);
+    return;
+  }
+  control::CoordinatorMessage message;
+  control::Start* start = message.mutable_start();
+  start->set_world_size(options_.membership.world_size);
+  start->set_recipe(recipe_bytes_);
+  start->set_run_dir(directory_->path());
+  start->set_run_token(run_token_);
+  start->set_checkpoint_dir(committer_->checkpoint_dir());
+  for (const WorkerState& worker : state_.workers) start->add_endpoints(worker.endpoint);
+  int64_t from_step = 0;
+  start_manifest_.clear();
+  if (manifest->has_value()) {
+    start->set_manifest((*manifest)->SerializeAsString());
+    from_step = (*manifest)->state().step();
+    start_manifest_ = ManifestFileName(NameOf(**manifest));
+  }
+  for (size_t rank = 0; rank < state_.workers.size(); ++rank) {
+    start->set_rank(static_cast<int>(rank));
+    SendToRank(static_cast<int>(rank), message);
+  }
+  recovery_.OnStart(from_step);
+  console_.OnGenerationStart();
+  recorder_->OnGenerationStart(state_.token, from_step);
+}
+
+void Coordinator::EndGeneration(const MembershipAction& action) {
+  const TimePoint now = Clock::now();
+  Deliver(committer_->OnGenerationEnd(now, action.reason));
+  if (!action.failure) return;
+  const int rank = state_.end_cause ? state_.end_cause->rank : -1;
+  const int64_t step = state_.end_cause ? state_.end_cause->step : 0;
+  recovery_.OnLost(now, action.reason);
+  Say(action.reason);
+  journal::Record record;
+  record.mutable_worker_lost()->set_generation(state_.token.generation);
+  record.mutable_worker_lost()->set_rank(rank);
+  record.mutable_worker_lost()->set_verdict(action.reason);
+  Append(std::move(record));
+  recorder_->OnEvent(state_.token, "worker_lost",
+                     {{"rank", rank}, {"step", step}, {"verdict", action.reason}});
+}
+
+void Coordinator::Shutdown(const MembershipAction& action) {
+  journal::Record record;
+  record.mutable_run_finished()->set_exit_code(action.exit_code);
+  record.mutable_run_finished()->set_reason(action.reason);
+  record.mutable_run_finished()->set_step(last_step_.step());
+  Append(std::move(record));
+  recorder_->OnEvent(state_.token, "run_finished",
+                     {{"exit_code", action.exit_code}, {"reason", action.reason}});
+  console_.Finish();
+  if (action.exit_code == kExitDone) {
+    Say("done: " + action.reason + ", " + std::to_string(options_.recipe.steps()) + " steps" +
+        (last_step_.step() > 0 ? ", final loss " + std::to_string(last_step_.loss()) : "") + "; " +
+        directory_->path());
+  }
+  end_ = {action.exit_code, action.reason};
+  for (auto& [id, link] : links_) {
+    if (link.agent < 0) continue;
+    control::Frame frame;
+    frame.mutable_shutdown()->set_exit_code(action.exit_code);
+    frame.mutable_shutdown()->set_reason(action.reason);
+    SendToAgent(link.agent, std::move(frame));
+  }
+  // Agents close when they have heard it; nobody waits longer than this for them.
+  server_.reset();
+  goodbye_ = loop_.After(kGoodbye, [this] { loop_.Stop(); });
+  tick_ = loop_.Every(std::chrono::milliseconds(5), [this] {
+    bool any = false;
+    for (const auto& [id, link] : links_) any |= link.agent >= 0;
+    if (!any) loop_.Stop();
+  });
+}
+
+// Records that explain but decide nothing: a journal that cannot take them is no reason to stop.
+void Coordinator::Append(journal::Record record) {
+  record.set_unix_ms(UnixMs());
+  const Status status = journal_->Append(std::move(record));
+  if (!status.ok()) WEFT_LOG(WARNING) << "journal: " << status;
+}
+
+RunStatus Coordinator::Snapshot() const {
+  const TimePoint now = Clock::now();
+  const ThroughputWindow& window = console_.window();
+  RunStatus status;
+  status.name = options_.recipe.name();
+  status.run_dir = directory_->path();
+  status.pid = ::getpid();
+  status.epoch = state_.token.epoch;
+  status.generation = state_.token.generation;
+  status.phase = MembershipPhaseName(state_.phase);
+  status.reason = last_reason_;
+  status.step = last_step_.step();
+  status.steps = options_.recipe.steps();
+  status.loss = last_step_.loss();
+  status.images_per_s = window.SamplesPerSecond();
+  status.data_wait = window.DataWait();
+  status.peer_wait = window.PeerWait();
+  status.save_wait = window.SaveWait();
+  status.eta_s = static_cast<double>(status.steps - status.step) * window.StepSeconds();
+  status.stale_frames = num_stale_ + committer_->ledger().num_stale();
+  for (size_t rank = 0; rank < state_.workers.size(); ++rank) {
+    const WorkerState& worker = state_.workers[rank];
+    const ProgressReport report = rank < progress_.size() ? progress_[rank] : ProgressReport{};
+    const auto agent = state_.agents.find(worker.agent);
+    const int r = static_cast<int>(rank);
+    status.members.push_back({r, agent == state_.agents.end() ? "" : agent->second.host, worker.pid,
+                              WorkerPhaseName(report.phase), report.step, report.operation,
+                              ToSeconds(detector_.StoodStill(now, r))});
+  }
+  for (const journal::SaveCommit& commit : committer_->Committed()) {
+    status.checkpoints.push_back({commit.step(), commit.manifest(), commit.bytes(),
+                                  static_cast<double>(UnixMs() - commit.unix_ms()) / 1000});
+  }
+  for (const Recovery& recovery : recoveries_) {
+    status.recoveries.push_back({recovery.verdict, recovery.from_step, recovery.seconds});
+  }
+  return status;
+}
+
+// A run that is complete needs no coordinator.
+StatusOr<bool> IsFinished(FileSystem* fs, const std::string& run_dir) {
+  WEFT_ASSIGN_OR_RETURN(const JournalState state, ReplayJournal(fs, run_dir));
+  return state.finished && state.finished_exit_code == kExitDone;
+}
+
+StatusOr<CoordinatorEnd> Serve(const CoordinatorOptions& options) {
+  FileSystem* const fs = PosixFileSystem();
+  WEFT_ASSIGN_OR_RETURN(const auto directory,
+                        RunDirectory::Open(fs, options.run_dir, options.recipe));
+  WEFT_ASSIGN_OR_RETURN(const bool finished, IsFinished(fs, directory->path()));
+  if (finished) {
+    std::printf("the run in %s is finished (%lld steps); nothing to do\n", directory->path().c_str(),
+                static_cast<long long>(options.recipe.steps()));
+    return CoordinatorEnd{kExitDone, ""};
+  }
+  WEFT_ASSIGN_OR_RETURN(const auto journal, Journal::Open(fs, directory->path()));
+  CommitterOptions committer_options;
+  committer_options.keep = options.recipe.run().keep_checkpoints();
+  WEFT_ASSIGN_OR_RETURN(const auto committer, CheckpointCommitter::Create(
+                                                  fs, directory->path(), journal.get(),
+                                                  committer_options));
+  RunRecorderOptions recorder_options;
+  recorder_options.run_dir = directory->path();
+  recorder_options.fp64 = options.recipe.precision() == FP64;
+  WEFT_ASSIGN_OR_RETURN(const auto recorder, RunRecorder::Open(fs, recorder_options));
+  Coordinator coordinator(options, directory.get(), journal.get(), committer.get(), recorder.get());
+  WEFT_RETURN_IF_ERROR(coordinator.Listen());
+  return coordinator.Run();
+}
+
+}  // namespace
+
+CoordinatorOptions MakeCoordinatorOptions(const Recipe& recipe, const std::string& run_dir) {
+  CoordinatorOptions options;
+  options.recipe = recipe;
+  options.run_dir = run_dir;
+  options.membership.world_size =
+      recipe.layout().dp() * recipe.layout().tp() * recipe.layout().pp();
+  options.membership.max_fruitless_restarts = recipe.run().max_fruitless_restarts();
+  options.detector.floor = FromSeconds(recipe.run().hang_floor_s());
+  return options;
+}
+
+CoordinatorEnd RunCoordinator(const CoordinatorOptions& options) {
+  auto end = Serve(options);
+  if (end.ok()) return *std::move(end);
+  const bool usage = end.status().code() == StatusCode::kInvalidArgument;
+  return {usage ? 2 : kExitFailed, end.status().message()};
+}
+
+}  // namespace weft
