@@ -1,17 +1,25 @@
 #include "cli/commands.h"
 
+#include "cli/agent_command.h"
 #include "cli/checkpoint_command.h"
+#include "cli/coordinator_command.h"
 #include "cli/data_command.h"
 #include "cli/report_command.h"
+#include "cli/status_command.h"
+#include "cli/train_command.h"
 #include "cli/version_command.h"
 
 namespace weft {
 
 std::vector<Command> Commands() {
   return {
-      {"checkpoint", "lists the checkpoints of a run, or verifies them", CheckpointCommand},
-      {"data", "packs pictures into shards, shows shards, trains a vocabulary", DataCommand},
+      {"train", "trains a recipe on this machine; resumes what is there", TrainCommand},
+      {"status", "what a run is doing now", StatusCommand},
       {"report", "shows what a run did and what its model learned", ReportCommand},
+      {"data", "packs pictures into shards, shows them, trains a vocabulary", DataCommand},
+      {"checkpoint", "lists the checkpoints of a run, or verifies them", CheckpointCommand},
+      {"coordinator", "the one coordinator of a run on several machines", CoordinatorCommand},
+      {"agent", "holds the workers of one machine for a coordinator", AgentCommand},
       {"version", "what this build is", VersionCommand},
   };
 }
