@@ -22,7 +22,8 @@ struct AgentFlags {
 
 FlagParser MakeParser(AgentFlags* values) {
   FlagParser flags("weft agent", "(--run-dir DIR | --coordinator HOST:PORT --token TOKEN) [flags]",
-                   "Holds the workers of this machine: starts them, watches them, reports their deaths. It ends with its\n"
+                   "Holds the workers of this machine: starts them, watches them, reports their "
+                   "deaths. It ends with its\n"
                    "coordinator, and no worker outlives it.");
   flags.String("run-dir", &values->run_dir, "the run's directory, where coord/endpoint says all");
   flags.String("coordinator", &values->coordinator, "the coordinator's address");
@@ -45,7 +46,8 @@ StatusOr<RunEndpoint> FindCoordinator(const AgentFlags& values) {
     return RunEndpoint{endpoint, values.token};
   }
   if (values.run_dir.empty()) {
-    return InvalidArgument("where is the coordinator? Give --run-dir, or --coordinator and --token");
+    return InvalidArgument(
+        "where is the coordinator? Give --run-dir, or --coordinator and --token");
   }
   const TimePoint deadline = Clock::now() + FromSeconds(values.connect_timeout_s);
   while (true) {

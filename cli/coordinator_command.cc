@@ -12,9 +12,11 @@ int CoordinatorCommand(const std::vector<std::string>& args) {
   RecipeFlags recipe_flags;
   std::string run_dir;
   std::string bind_text = "127.0.0.1:0";
-  FlagParser flags("weft coordinator", "RECIPE [flags]",
-                   "Decides for a run: waits for agents with room for all ranks, then trains as `weft train` does. Agents\n"
-                   "find it by RUN_DIR/coord/endpoint, which holds its address and the run's token.");
+  FlagParser flags(
+      "weft coordinator", "RECIPE [flags]",
+      "Decides for a run: waits for agents with room for all ranks, then trains as `weft train` "
+      "does. Agents\n"
+      "find it by RUN_DIR/coord/endpoint, which holds its address and the run's token.");
   flags.Positional(1, 1);
   recipe_flags.AddTo(&flags);
   flags.String("run-dir", &run_dir, "where the run is kept; default: runs/<recipe name>");

@@ -28,7 +28,8 @@ struct RecipeOrExit {
 };
 
 // Loads, overrides, validates, looks for the data; prints if that is all that was asked for.
-RecipeOrExit LoadForRun(const std::string& command, const std::string& path, const RecipeFlags& flags);
+RecipeOrExit LoadForRun(const std::string& command, const std::string& path,
+                        const RecipeFlags& flags);
 
 // "runs/<recipe name>" if `run_dir` is empty.
 std::string RunDirOrDefault(const std::string& run_dir, const Recipe& recipe);

@@ -34,7 +34,8 @@ StatusOr<std::string> DescribeAtRest(const std::string& run_dir) {
   }
   WEFT_ASSIGN_OR_RETURN(const JournalState state, ReplayJournal(PosixFileSystem(), run_dir));
   std::string text = run_dir + ": no coordinator is running";
-  if (state.finished) text += "; the last one ended with exit code " + std::to_string(state.finished_exit_code);
+  if (state.finished)
+    text += "; the last one ended with exit code " + std::to_string(state.finished_exit_code);
   text += state.committed.empty()
               ? "; no checkpoint is committed"
               : "; the last checkpoint is of step " + std::to_string(state.committed.back().step());
@@ -47,7 +48,8 @@ StatusOr<RunEndpoint> Where(const std::string& target, const std::string& token)
     return RunEndpoint{endpoint, token};
   }
   if (!std::filesystem::exists(target) && ParseEndpoint(target).ok()) {
-    return InvalidArgument("asking " + target + " wants --token (the second line of the run's coord/endpoint)");
+    return InvalidArgument("asking " + target +
+                           " wants --token (the second line of the run's coord/endpoint)");
   }
   return ReadRunEndpoint(PosixFileSystem(), target);
 }
@@ -68,7 +70,8 @@ int StatusCommand(const std::vector<std::string>& args) {
 
   const auto where = Where(target, token);
   auto reply = where.ok() ? AskForStatus(*where) : StatusOr<std::string>(where.status());
-  if (!reply.ok() && reply.status().code() != StatusCode::kInvalidArgument && !json && token.empty()) {
+  if (!reply.ok() && reply.status().code() != StatusCode::kInvalidArgument && !json &&
+      token.empty()) {
     const auto text = DescribeAtRest(target);
     if (!text.ok()) return ReportError("weft status", text.status());
     std::fputs(text->c_str(), stdout);

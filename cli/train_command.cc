@@ -21,8 +21,10 @@ struct TrainFlags {
 
 FlagParser MakeParser(TrainFlags* values) {
   FlagParser flags("weft train", "RECIPE [flags]",
-                   "Trains a recipe on this machine. In a directory that holds a run of the recipe it goes on from the "
-                   "last\ncheckpoint. Ctrl-C saves and stops. Exit codes: 0 done, 75 stopped early, 93 gave up, 2 "
+                   "Trains a recipe on this machine. In a directory that holds a run of the recipe "
+                   "it goes on from the "
+                   "last\ncheckpoint. Ctrl-C saves and stops. Exit codes: 0 done, 75 stopped "
+                   "early, 93 gave up, 2 "
                    "wrong use, 1 failed.");
   flags.Positional(1, 1);
   values->recipe.AddTo(&flags);
@@ -43,18 +45,21 @@ CoordinatorEnd RunWithAgent(CoordinatorOptions options, AgentOptions agent) {
   // The one agent cannot come back by itself.
   options.membership.agent_wait = std::chrono::seconds(10);
   std::thread thread;
+  AgentEnd agent_end;
   options.on_listening = [&](const Endpoint& endpoint, const std::string& run_token) {
     agent.coordinator = endpoint;
     if (endpoint.host == "0.0.0.0") agent.coordinator.host = "127.0.0.1";
     if (endpoint.host == "::") agent.coordinator.host = "::1";
     agent.run_token = run_token;
-    thread = std::thread([agent] {
-      const AgentEnd end = RunAgent(agent);
-      if (end.exit_code == 1) std::fprintf(stderr, "weft train: agent: %s\n", end.reason.c_str());
-    });
+    thread = std::thread([agent, &agent_end] { agent_end = RunAgent(agent); });
   };
   CoordinatorEnd end = RunCoordinator(options);
   if (thread.joinable()) thread.join();
+  // An agent that ended by itself knows more than the coordinator that lost it.
+  if (end.exit_code == kExitFailed && agent_end.reason != end.message &&
+      !agent_end.reason.empty()) {
+    end.message += "; the agent: " + agent_end.reason;
+  }
   return end;
 }
 

@@ -37,9 +37,10 @@ double ThroughputWindow::StepSeconds() const {
   return steps.empty() ? 0 : Sum(steps, &Step::seconds) / static_cast<double>(steps.size());
 }
 
-double ThroughputWindow::SamplesPerSecond() const { return Share(steps, &Step::seconds) > 0
-             ? Sum(steps, &Step::samples) / Sum(steps, &Step::seconds)
-             : 0; }
+double ThroughputWindow::SamplesPerSecond() const {
+  return Share(steps, &Step::seconds) > 0 ? Sum(steps, &Step::samples) / Sum(steps, &Step::seconds)
+                                          : 0;
+}
 
 double ThroughputWindow::DataWait() const { return Share(steps, &Step::data); }
 double ThroughputWindow::PeerWait() const { return Share(steps, &Step::peer); }

@@ -56,7 +56,7 @@ class Console {
   const bool live_;
   const int64_t num_steps_;
   ThroughputWindow window_;
-  std::string line_;      // shown last on a terminal; "" if the cursor is at the start of an empty line
+  std::string line_;  // shown last on a terminal; "" if the cursor is at the start of an empty line
   TimePoint last_shown_{};
   bool any_shown_ = false;
 };

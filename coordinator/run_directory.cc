@@ -53,7 +53,8 @@ StatusOr<std::unique_ptr<RunDirectory>> RunDirectory::Open(FileSystem* fs, const
   auto lock = FileLock::TryAcquire(JoinPath(absolute, "lock"));
   if (lock.status().code() == StatusCode::kAlreadyExists) {
     return AlreadyExists("another coordinator is running in " + path + ": " +
-                         lock.status().message() + "; wait for its end or stop it (Ctrl-C, SIGTERM)");
+                         lock.status().message() +
+                         "; wait for its end or stop it (Ctrl-C, SIGTERM)");
   }
   if (!lock.ok()) return lock.status().WithContext("run directory");
   WEFT_RETURN_IF_ERROR((*lock)->SetOwner(OwnerText()).WithContext("run directory " + path));
@@ -70,13 +71,15 @@ Status RunDirectory::FreezeOrCompare(const Recipe& recipe) {
     if (FrozenText(frozen) == FrozenText(recipe)) return OkStatus();
     return WriteFrozenRecipe(fs_, file, recipe);
   }
-  return InvalidArgument(path_ + " belongs to a run of another recipe (there -> here):\n  " +
-                         Join(DiffRecipes(frozen, recipe), "\n  ") +
-                         "\nResume it with its own recipe, or train this one elsewhere with --run-dir");
+  return InvalidArgument(
+      path_ + " belongs to a run of another recipe (there -> here):\n  " +
+      Join(DiffRecipes(frozen, recipe), "\n  ") +
+      "\nResume it with its own recipe, or train this one elsewhere with --run-dir");
 }
 
 Status RunDirectory::WriteEndpoint(const Endpoint& endpoint, const std::string& run_token) {
-  return WriteSecretDurably(fs_, EndpointPath(path_), endpoint.ToString() + "\n" + run_token + "\n");
+  return WriteSecretDurably(fs_, EndpointPath(path_),
+                            endpoint.ToString() + "\n" + run_token + "\n");
 }
 
 void RunDirectory::RemoveEndpoint() { (void)fs_->Remove(EndpointPath(path_)); }

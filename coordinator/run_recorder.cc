@@ -56,7 +56,8 @@ std::string LossBits(double loss, bool fp64) {
   return text;
 }
 
-StatusOr<std::unique_ptr<RunRecorder>> RunRecorder::Open(FileSystem* fs, RunRecorderOptions options) {
+StatusOr<std::unique_ptr<RunRecorder>> RunRecorder::Open(FileSystem* fs,
+                                                         RunRecorderOptions options) {
   std::unique_ptr<RunRecorder> recorder(new RunRecorder(fs, std::move(options)));
   const std::string& dir = recorder->options_.run_dir;
   WEFT_ASSIGN_OR_RETURN(recorder->steps_, recorder->OpenLines("steps.jsonl"));
@@ -84,7 +85,10 @@ StatusOr<std::unique_ptr<WritableFile>> RunRecorder::OpenLines(const std::string
 }
 
 void RunRecorder::OnGenerationStart(Token token, int64_t from_step) {
-  OnEvent(token, "generation_started", {{"from_step", from_step}});
+  OnEvent(token, "generation_started",
+          "generation " + std::to_string(token.generation) + " starts from step " +
+              std::to_string(from_step),
+          {{"from_step", from_step}});
   if (tensorboard_) Note(tensorboard_->WriteSessionStart(WallSeconds(), from_step + 1));
 }
 
@@ -124,7 +128,8 @@ void RunRecorder::OnEval(Token token, const control::EvalRecord& record) {
   const Json details = Json::parse(record.details_json(), nullptr, /*allow_exceptions=*/false);
   json["details"] = details.is_discarded() ? Json() : details;
   Note(WriteFileDurably(fs_, JoinPath(options_.run_dir, "eval.json"), Dump(json, 1) + "\n"));
-  OnEvent(token, "evaluated", {{"step", record.step()}});
+  OnEvent(token, "evaluated", "evaluated at step " + std::to_string(record.step()),
+          {{"step", record.step()}});
   if (!tensorboard_) return;
   Scalars scalars;
   for (const control::Metric& metric : record.metrics()) {
@@ -133,10 +138,11 @@ void RunRecorder::OnEval(Token token, const control::EvalRecord& record) {
   Note(tensorboard_->WriteScalars(WallSeconds(), record.step(), scalars));
 }
 
-void RunRecorder::OnEvent(Token token, const std::string& event,
+void RunRecorder::OnEvent(Token token, const std::string& kind, const std::string& text,
                           const std::vector<EventField>& fields) {
   Json json = Keyed(token);
-  json["event"] = event;
+  json["kind"] = kind;
+  json["text"] = text;
   for (const EventField& field : fields) json[field.name] = ToJson(field);
   AppendLine(events_.get(), &events_torn_, Dump(json));
 }

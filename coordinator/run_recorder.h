@@ -51,7 +51,9 @@ class RunRecorder {
   void OnGenerationStart(Token token, int64_t from_step);
   void OnStep(Token token, const control::StepRecord& record);
   void OnEval(Token token, const control::EvalRecord& record);
-  void OnEvent(Token token, const std::string& event, const std::vector<EventField>& fields);
+  // `kind` for programs, `text` for people, more fields for both.
+  void OnEvent(Token token, const std::string& kind, const std::string& text,
+               const std::vector<EventField>& fields = {});
 
   // Records that could not be written.
   int64_t num_lost() const { return num_lost_; }

@@ -68,24 +68,24 @@ std::string Table(const Json& json) {
 }  // namespace
 
 std::string ToJson(const RunStatus& s) {
-  Json json = {{"name", s.name},
-               {"run_dir", s.run_dir},
-               {"pid", s.pid},
-               {"epoch", s.epoch},
-               {"generation", s.generation},
-               {"phase", s.phase},
-               {"reason", s.reason},
-               {"step", s.step},
-               {"steps", s.steps},
-               {"loss", s.loss},
-               {"images_per_s", s.images_per_s},
-               {"waiting",
-                {{"data", s.data_wait}, {"peers", s.peer_wait}, {"checkpoints", s.save_wait}}},
-               {"eta_s", s.eta_s},
-               {"stale_frames", s.stale_frames},
-               {"members", Json::array()},
-               {"checkpoints", Json::array()},
-               {"recoveries", Json::array()}};
+  Json json = {
+      {"name", s.name},
+      {"run_dir", s.run_dir},
+      {"pid", s.pid},
+      {"epoch", s.epoch},
+      {"generation", s.generation},
+      {"phase", s.phase},
+      {"reason", s.reason},
+      {"step", s.step},
+      {"steps", s.steps},
+      {"loss", s.loss},
+      {"images_per_s", s.images_per_s},
+      {"waiting", {{"data", s.data_wait}, {"peers", s.peer_wait}, {"checkpoints", s.save_wait}}},
+      {"eta_s", s.eta_s},
+      {"stale_frames", s.stale_frames},
+      {"members", Json::array()},
+      {"checkpoints", Json::array()},
+      {"recoveries", Json::array()}};
   for (const MemberStatus& m : s.members) {
     json["members"].push_back({{"rank", m.rank},
                                {"host", m.host},

@@ -4,7 +4,7 @@
 #include <unistd.h>
 
 #include <chrono>
-#include <cstring>
+#include <cstdio>
 #include <map>
 #include <memory>
 #include <optional>
@@ -33,6 +33,7 @@ constexpr auto kTick = std::chrono::milliseconds(100);
 // nothing then.
 constexpr auto kPaused = std::chrono::seconds(2);
 constexpr auto kHelloTimeout = std::chrono::seconds(10);
+constexpr auto kWaitIsNews = std::chrono::seconds(1);
 constexpr auto kGoodbye = std::chrono::seconds(2);
 
 int64_t UnixMs() {
@@ -131,6 +132,7 @@ class Coordinator {
 
   MembershipState state_;
   std::string last_reason_;
+  std::string said_;  // of what is waited for
   FailureDetector detector_;
   std::vector<ProgressReport> progress_;  // by rank, of the current generation
   RecoveryTimeline recovery_;
@@ -143,8 +145,8 @@ class Coordinator {
   CoordinatorEnd end_;
 };
 
-Coordinator::Coordinator(const CoordinatorOptions& options, RunDirectory* directory, Journal* journal,
-                         CheckpointCommitter* committer, RunRecorder* recorder)
+Coordinator::Coordinator(const CoordinatorOptions& options, RunDirectory* directory,
+                         Journal* journal, CheckpointCommitter* committer, RunRecorder* recorder)
     : options_(options),
       directory_(directory),
       journal_(journal),
@@ -157,9 +159,9 @@ Coordinator::Coordinator(const CoordinatorOptions& options, RunDirectory* direct
       console_(stdout, ::isatty(STDOUT_FILENO) == 1, options.recipe.steps()) {}
 
 Status Coordinator::Listen() {
-  WEFT_ASSIGN_OR_RETURN(server_, FrameServer::Listen(&loop_, options_.bind, [this](auto connection) {
-                          OnAccept(std::move(connection));
-                        }));
+  WEFT_ASSIGN_OR_RETURN(
+      server_, FrameServer::Listen(&loop_, options_.bind,
+                                   [this](auto connection) { OnAccept(std::move(connection)); }));
   return directory_->WriteEndpoint(server_->endpoint(), run_token_);
 }
 
@@ -168,14 +170,17 @@ CoordinatorEnd Coordinator::Run() {
   last_tick_ = Clock::now();
   tick_ = loop_.Every(kTick, [this] { OnTick(); });
   const std::vector<journal::SaveCommit> committed = committer_->Committed();
+  std::string from;
   if (committed.empty()) {
-    Say("starting from init");
+    from = "starting from init";
   } else {
     const double age = static_cast<double>(UnixMs() - committed.front().unix_ms()) / 1000;
-    Say("resuming from step " + std::to_string(committed.front().step()) + ", committed " +
-        HumanSeconds(std::max(0.0, age)) + " ago");
+    from = "resuming from step " + std::to_string(committed.front().step()) + ", committed " +
+           HumanSeconds(std::max(0.0, age)) + " ago";
   }
-  recorder_->OnEvent(state_.token, "coordinator_started", {{"pid", static_cast<int64_t>(::getpid())}});
+  Say(from);
+  recorder_->OnEvent(state_.token, "coordinator_started", from,
+                     {{"pid", static_cast<int64_t>(::getpid())}});
   if (options_.on_listening) options_.on_listening(server_->endpoint(), run_token_);
   loop_.Post([this] { DecideAndAct(); });
   loop_.Run();
@@ -310,7 +315,8 @@ void Coordinator::OnAgentFrame(Link* link, const control::Frame& frame) {
     case control::Frame::kWorkerExited: {
       const control::WorkerExited& exited = frame.worker_exited();
       if (token == state_.token) detector_.OnLeft(exited.rank());
-      return OnWorkerExited(now, token, exited.rank(), exited.exit_code(), exited.signal(), &state_);
+      return OnWorkerExited(now, token, exited.rank(), exited.exit_code(), exited.signal(),
+                            &state_);
     }
     case control::Frame::kFromWorker:
       return OnWorkerMessage(token, frame.from_worker());
@@ -377,8 +383,7 @@ void Coordinator::OnStepRecord(const control::StepRecord& record) {
     journal::Record entry;
     entry.mutable_recovered()->set_generation(state_.token.generation);
     entry.mutable_recovered()->set_from_step(recovery->from_step);
-    std::vector<EventField> fields = {{"verdict", recovery->verdict},
-                                      {"from_step", recovery->from_step},
+    std::vector<EventField> fields = {{"from_step", recovery->from_step},
                                       {"seconds", recovery->seconds}};
     for (const auto& [phase, seconds] : recovery->phases) {
       journal::PhaseSeconds* item = entry.mutable_recovered()->add_phases();
@@ -387,7 +392,7 @@ void Coordinator::OnStepRecord(const control::StepRecord& record) {
       fields.emplace_back(phase + "_s", seconds);
     }
     Append(std::move(entry));
-    recorder_->OnEvent(state_.token, "recovered", fields);
+    recorder_->OnEvent(state_.token, "recovered", recovery->Sentence(), fields);
     recoveries_.push_back(*recovery);
   }
   console_.OnStep(now, record);
@@ -402,19 +407,20 @@ void Coordinator::OnFailed(int rank, const control::Failed& failed) {
     const Status marked = committer_->MarkBad(start_manifest_, failed.message());
     if (!marked.ok()) WEFT_LOG(ERROR) << "mark " << start_manifest_ << " as bad: " << marked;
     recorder_->OnEvent(state_.token, "checkpoint_bad",
-                       {{"manifest", start_manifest_}, {"reason", failed.message()}});
+                       start_manifest_ + " is not used any more: " + failed.message(),
+                       {{"manifest", start_manifest_}});
   }
   OnWorkerFailed(Clock::now(), state_.token, rank, code, failed.message(), &state_);
 }
 
 void Coordinator::OnSignal(int signal) {
-  const std::string name = ::strsignal(signal);
+  const std::string name = signal == SIGINT ? "SIGINT" : "SIGTERM";
   if (state_.stop_requested) {
     Say(name + " again: leaving at once, the last committed checkpoint stays");
     OnSecondSignal(&state_);
   } else {
     Say(name + ": the run saves at the next step and stops (a second signal ends it at once)");
-    recorder_->OnEvent(state_.token, "stop_requested", {{"reason", name}});
+    recorder_->OnEvent(state_.token, "stop_requested", "stopped by " + name);
     OnStopRequested(Clock::now(), name, &state_);
   }
   DecideAndAct();
@@ -428,6 +434,11 @@ void Coordinator::OnTick() {
     // The frames that waited meanwhile are read before the next tick.
     for (const auto& [id, agent] : state_.agents) OnAgentHeard(now, id, &state_);
     return;
+  }
+  const bool waits = state_.phase == MembershipPhase::kWaitingForAgents;
+  if (waits && now - state_.phase_since > kWaitIsNews && said_ != last_reason_) {
+    said_ = last_reason_;
+    Say(said_);
   }
   Deliver(committer_->OnTick(now));
   const bool lives = state_.phase == MembershipPhase::kSpawning ||
@@ -470,13 +481,14 @@ void Coordinator::ReportOutcome(const SendOutcome& outcome) {
     const std::vector<journal::SaveCommit> committed = committer_->Committed();
     const int64_t bytes = committed.empty() ? 0 : static_cast<int64_t>(committed.front().bytes());
     recorder_->OnEvent(state_.token, "checkpoint_committed",
+                       "checkpoint of step " + std::to_string(outcome.step) + " committed",
                        {{"step", outcome.step}, {"bytes", bytes}});
     return;
   }
-  recorder_->OnEvent(state_.token, "checkpoint_failed",
-                     {{"step", outcome.step}, {"reason", outcome.reason}});
-  Say("the checkpoint of step " + std::to_string(outcome.step) + " failed, training goes on: " +
-      outcome.reason);
+  const std::string text = "the checkpoint of step " + std::to_string(outcome.step) +
+                           " failed, training goes on: " + outcome.reason;
+  recorder_->OnEvent(state_.token, "checkpoint_failed", text, {{"step", outcome.step}});
+  Say(text);
 }
 
 // ---------------------------------------------------------------- decisions
@@ -493,11 +505,10 @@ void Coordinator::DecideAndAct() {
       Perform(action);
       if (!state_.fatal.empty() && decision.next.fatal.empty()) break;
     }
-    if (!decision.reason.empty() && decision.reason != last_reason_) {
-      last_reason_ = decision.reason;
-      recorder_->OnEvent(state_.token, "state",
-                         {{"phase", MembershipPhaseName(state_.phase)}, {"reason", last_reason_}});
-      if (state_.phase == MembershipPhase::kWaitingForAgents) Say(last_reason_);
+    if (!decision.reason.empty()) last_reason_ = decision.reason;
+    if (before != state_.phase) {
+      recorder_->OnEvent(state_.token, "state", last_reason_,
+                         {{"phase", MembershipPhaseName(state_.phase)}});
     }
     DropLinksOfLostAgents();
     const bool fatal_now = !state_.fatal.empty() && decision.next.fatal.empty();
@@ -603,8 +614,7 @@ void Coordinator::EndGeneration(const MembershipAction& action) {
   record.mutable_worker_lost()->set_rank(rank);
   record.mutable_worker_lost()->set_verdict(action.reason);
   Append(std::move(record));
-  recorder_->OnEvent(state_.token, "worker_lost",
-                     {{"rank", rank}, {"step", step}, {"verdict", action.reason}});
+  recorder_->OnEvent(state_.token, "worker_lost", action.reason, {{"rank", rank}, {"step", step}});
 }
 
 void Coordinator::Shutdown(const MembershipAction& action) {
@@ -613,8 +623,8 @@ void Coordinator::Shutdown(const MembershipAction& action) {
   record.mutable_run_finished()->set_reason(action.reason);
   record.mutable_run_finished()->set_step(last_step_.step());
   Append(std::move(record));
-  recorder_->OnEvent(state_.token, "run_finished",
-                     {{"exit_code", action.exit_code}, {"reason", action.reason}});
+  recorder_->OnEvent(state_.token, "run_finished", action.reason,
+                     {{"exit_code", action.exit_code}});
   console_.Finish();
   if (action.exit_code == kExitDone) {
     Say("done: " + action.reason + ", " + std::to_string(options_.recipe.steps()) + " steps" +
@@ -697,16 +707,16 @@ StatusOr<CoordinatorEnd> Serve(const CoordinatorOptions& options) {
                         RunDirectory::Open(fs, options.run_dir, options.recipe));
   WEFT_ASSIGN_OR_RETURN(const bool finished, IsFinished(fs, directory->path()));
   if (finished) {
-    std::printf("the run in %s is finished (%lld steps); nothing to do\n", directory->path().c_str(),
-                static_cast<long long>(options.recipe.steps()));
+    std::printf("the run in %s is finished (%lld steps); nothing to do\n",
+                directory->path().c_str(), static_cast<long long>(options.recipe.steps()));
     return CoordinatorEnd{kExitDone, ""};
   }
   WEFT_ASSIGN_OR_RETURN(const auto journal, Journal::Open(fs, directory->path()));
   CommitterOptions committer_options;
   committer_options.keep = options.recipe.run().keep_checkpoints();
-  WEFT_ASSIGN_OR_RETURN(const auto committer, CheckpointCommitter::Create(
-                                                  fs, directory->path(), journal.get(),
-                                                  committer_options));
+  WEFT_ASSIGN_OR_RETURN(
+      const auto committer,
+      CheckpointCommitter::Create(fs, directory->path(), journal.get(), committer_options));
   RunRecorderOptions recorder_options;
   recorder_options.run_dir = directory->path();
   recorder_options.fp64 = options.recipe.precision() == FP64;

@@ -85,7 +85,8 @@ std::string SessionStartEvent(double wall_time, int64_t step) {
 }
 
 std::string ScalarsEvent(double wall_time, int64_t step, const Scalars& scalars) {
-  std::string summary;  // Summary: repeated Value value = 1 {string tag = 1; float simple_value = 2}
+  std::string
+      summary;  // Summary: repeated Value value = 1 {string tag = 1; float simple_value = 2}
   for (const auto& [tag, value] : scalars) {
     std::string item;
     PutBytes(1, tag, &item);
@@ -105,7 +106,8 @@ StatusOr<std::unique_ptr<TensorboardWriter>> TensorboardWriter::Create(FileSyste
   char host[HOST_NAME_MAX + 1] = "localhost";
   ::gethostname(host, sizeof host - 1);
   char name[HOST_NAME_MAX + 80];
-  std::snprintf(name, sizeof name, "events.out.tfevents.%010.0f.%s.%d", wall_time, host, ::getpid());
+  std::snprintf(name, sizeof name, "events.out.tfevents.%010.0f.%s.%d", wall_time, host,
+                ::getpid());
   WEFT_ASSIGN_OR_RETURN(auto file, fs->OpenAppend(JoinPath(dir, name)));
   WEFT_RETURN_IF_ERROR(file->Append(TfRecord(FileVersionEvent(wall_time))));
   return std::unique_ptr<TensorboardWriter>(new TensorboardWriter(std::move(file)));
