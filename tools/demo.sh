@@ -24,7 +24,11 @@ say "Pictures and captions (Debian package openclipart-png)"
 "$bin/weft" data pack openclipart --out "$data" --short 96 --cache build/demo/cache
 "$bin/weft" data vocab --captions-from "$data/train-*.tar" --size 2562 --out "$data/vocab.txt"
 
-steps=${STEPS:-$("$bin/weft" train "$recipe" --print-recipe | sed -n 's/^steps: *\([0-9]*\).*/\1/p')}
+# recipe_number FIELD: what the recipe says, defaults filled in.
+recipe_number() {
+  "$bin/weft" train "$recipe" --print-recipe | sed -n "s/^ *$1: *\([0-9]*\).*/\1/p"
+}
+steps=${STEPS:-$(recipe_number steps)}
 case $steps in
 '' | *[!0-9]*) echo "demo: STEPS must be a number of steps, not '$steps'" >&2 && exit 2 ;;
 esac
@@ -32,6 +36,9 @@ if [ "$steps" -lt 12 ]; then
   echo "demo: STEPS must be at least 12, so that a checkpoint comes before the middle third" >&2
   exit 2
 fi
+# The warm-up never takes more than a third of a shortened run.
+warmup=$(recipe_number warmup_steps)
+if [ "$warmup" -gt $((steps / 3)) ]; then warmup=$((steps / 3)); fi
 # A commit each sixth of the run: the first one lies before the middle third.
 every=$((steps / 6))
 build=$(cat "$bin/weft" "$bin/weft-worker" "$recipe" | sha256sum | cut -c1-8)
@@ -45,7 +52,8 @@ fi
 [ -n "${FRESH:-}" ] && rm -rf "$run"
 mkdir -p "$(dirname "$run")" "$reports"
 say "Training: $steps steps, two workers, run directory $run"
-"$bin/weft" train "$recipe" --run-dir "$run" --set "steps=$steps" --set "run.checkpoint_every=$every" "${inject[@]}"
+"$bin/weft" train "$recipe" --run-dir "$run" --set "steps=$steps" --set "schedule.warmup_steps=$warmup" \
+  --set "run.checkpoint_every=$every" "${inject[@]}"
 
 say "What it learned"
 "$bin/weft" report "$run" --html "$reports/demo.html" --json "$reports/demo.json"
