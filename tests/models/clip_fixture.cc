@@ -151,10 +151,8 @@ at::Tensor ClipRank::Gradient(const std::string& name) {
       .to(at::kDouble);
 }
 
-std::string ClipRank::StateBytes() const {
+std::string ClipRank::ValueBytes() const {
   std::string bytes;
-  for (const StateSlice& slice : optimizer.ExportState())
-    bytes.append(static_cast<const char*>(slice.data), slice.bytes);
   for (const auto& parameter : store.parameters()) {
     bytes.append(static_cast<const char*>(parameter->value.data_ptr()), parameter->value.nbytes());
   }

@@ -38,8 +38,8 @@ class ClipRank {
   StepOutput TrainStep(int64_t step, const std::vector<NamedTensors>& batches, double lr);
   // The whole gradient of a parameter, in fp64, if this rank is alone or by gathering; a collective.
   at::Tensor Gradient(const std::string& name);
-  // All values and moments that this rank owns as bytes, for comparisons.
-  std::string StateBytes() const;
+  // All values as bytes, for comparisons.
+  std::string ValueBytes() const;
 
   Recipe recipe;
   ParallelContext context;

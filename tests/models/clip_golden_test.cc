@@ -1,12 +1,15 @@
-// The golden values of CLIP (an OpenAI model.py in float64 with the golden fill), on one rank.
+// The golden values of CLIP (an OpenAI model.py in float64 with the golden fill): on one rank, on two and four, with
+// micro-batches, and with the forward run again.
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
 
 #include "models/clip/clip.h"
+#include "cluster/base/mutex.h"
 #include "tests/models/clip_fixture.h"
 #include "tests/support/golden.h"
+#include "tests/support/thread_world.h"
 
 namespace weft::testing {
 namespace {
@@ -72,6 +75,110 @@ TEST(ClipGoldenTest, FiveSteps) {
     EXPECT_NEAR(loss, losses[step], 2 * kDigits) << "step " << step;
   }
   EXPECT_NEAR(rank->store.Get("logit_scale")->value.item<double>(), 2.65509577, kDigits);
+}
+
+// Losses of five steps, the first step's gradients, and the state at the end.
+struct Trajectory {
+  std::vector<double> losses;
+  std::map<std::string, at::Tensor> gradients;
+  double norm = 0;
+  std::string values;
+};
+
+Trajectory Train(const Recipe& recipe, Communicator* dp) {
+  ClipRank rank(recipe, dp);
+  rank.store.FillAll(GoldenFill);
+  Trajectory result;
+  for (int step = 0; step < 5; ++step) {
+    const std::vector<NamedTensors> batches = rank.GoldenBatches();
+    if (step == 0) {
+      rank.Gradients(0, batches);
+      result.norm = rank.norm;
+      for (const auto& parameter : rank.store.parameters()) {
+        result.gradients[parameter->spec.name] = rank.Gradient(parameter->spec.name).clone();
+      }
+    }
+    result.losses.push_back(rank.TrainStep(step, batches, 1e-3).loss);
+  }
+  result.values = rank.ValueBytes();
+  return result;
+}
+
+void ExpectNear(const Trajectory& a, const Trajectory& b, double tolerance) {
+  for (size_t step = 0; step < 5; ++step) EXPECT_NEAR(a.losses[step], b.losses[step], tolerance);
+  EXPECT_NEAR(a.norm, b.norm, tolerance);
+  for (const auto& [name, gradient] : a.gradients) {
+    EXPECT_LT((gradient - b.gradients.at(name)).abs().max().item<double>(), tolerance) << name;
+  }
+}
+
+void ExpectSameBits(const Trajectory& a, const Trajectory& b) {
+  EXPECT_EQ(a.losses, b.losses);
+  EXPECT_EQ(a.norm, b.norm);
+  for (const auto& [name, gradient] : a.gradients) {
+    EXPECT_TRUE(at::equal(gradient, b.gradients.at(name))) << name;
+  }
+  EXPECT_TRUE(a.values == b.values);
+}
+
+TEST(ClipGoldenTest, TwoAndFourRanksHaveTheBitsOfOne) {
+  const Trajectory whole = Train(GoldenRecipe(1, 1), nullptr);
+  const Trajectory alone = Train(GoldenRecipe(4, 1), nullptr);
+  ExpectNear(whole, alone, 1e-12);
+  for (const int ranks : {2, 3, 4}) {
+    Mutex mutex;
+    const Status status = ThreadWorld(ranks, [&](Communicator& dp) {
+      const Trajectory shared = Train(GoldenRecipe(4, 1), &dp);
+      const MutexLock lock(mutex);
+      SCOPED_TRACE(std::to_string(ranks) + " ranks, rank " + std::to_string(dp.rank()));
+      ExpectSameBits(alone, shared);
+      return OkStatus();
+    });
+    ASSERT_TRUE(status.ok()) << status;
+  }
+}
+
+TEST(ClipGoldenTest, MicroBatchesEqualOneBatchOfTheirSize) {
+  const Trajectory whole = Train(GoldenRecipe(1, 1), nullptr);
+  ExpectNear(whole, Train(GoldenRecipe(1, 2), nullptr), 1e-10);
+  ExpectNear(whole, Train(GoldenRecipe(2, 2), nullptr), 1e-10);
+}
+
+TEST(ClipGoldenTest, RunningTheForwardAgainGivesTheSameBits) {
+  for (const Precision precision : {FP64, FP32, BF16}) {
+    Recipe recipe = GoldenRecipe(2, 2);
+    recipe.set_precision(precision);
+    const Trajectory kept = Train(recipe, nullptr);
+    recipe.mutable_batch()->set_keep_wave(FEATURES);
+    ExpectSameBits(kept, Train(recipe, nullptr));
+  }
+}
+
+// What a data-parallel run would compute if features were gathered without gradients: each rank differentiates its own
+// rows of both directions only. The tests above must be able to tell.
+TEST(ClipGoldenTest, AWrongGatherWouldBeSeen) {
+  const auto rank = GoldenRank(1, 1);
+  const NamedTensors batch = rank->GoldenBatches()[0];
+  const at::Tensor images = EncodeImages(rank->model.get(), batch.at("pixels"));
+  const at::Tensor texts = EncodeTexts(rank->model.get(), batch.at("ids"), batch.at("eot"));
+  const at::Tensor logits = at::mm(images, texts.t()) / 0.07;
+  const at::Tensor eye = at::eye(4, at::kDouble);
+  const at::Tensor rows = at::softmax(logits, 1) - eye;
+  const at::Tensor columns = at::softmax(logits, 0) - eye;
+  const at::Tensor truth = at::mm(rows + columns, texts) / (8 * 0.07);
+  const at::Tensor wrong = at::mm(rows, texts) / (8 * 0.07);
+  const double cosine = ((truth * wrong).sum() / (truth.norm() * wrong.norm())).item<double>();
+  EXPECT_LT(cosine, 0.9);
+  // And what the join computes is the truth.
+  StepStore store;
+  store.Put({"main", "image_features", 0, 0}, images);
+  store.Put({"main", "text_features", 0, 0}, texts);
+  JoinContext context;
+  context.parallel = &rank->context;
+  context.store = &store;
+  ASSERT_TRUE(rank->model->joins[0]->Run(&context).ok());
+  const at::Tensor joined = store.Grad({"main", "image_features", 0, 0});
+  EXPECT_LT((joined - truth).abs().max().item<double>(), 1e-13);
 }
 
 }  // namespace

@@ -1,0 +1,120 @@
+#include "parallel/optim/adamw.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+
+#include "parallel/optim/lr_schedule.h"
+
+namespace weft {
+namespace {
+
+struct OneRank {
+  OneRank(const std::vector<ParamSpec>& specs, Precision precision, const OptimizerRecipe& options)
+      : context({nullptr, 1, std::chrono::seconds(1)}),
+        store(specs, precision, &context),
+        reducer(&store, &context),
+        optimizer(options, &store) {
+    store.Initialize(1);
+  }
+  void Step(double grad, double lr) {
+    reducer.Begin();
+    for (const auto& parameter : store.parameters()) parameter->main_grad.fill_(grad);
+    reducer.AddSlot(0);
+    EXPECT_TRUE(reducer.Exchange().ok());
+    EXPECT_TRUE(optimizer.Step(lr, reducer).ok());
+  }
+  double Value(const std::string& name) { return store.Get(name)->value.item<double>(); }
+
+  ParallelContext context;
+  ParameterStore store;
+  GradientReducer reducer;
+  AdamW optimizer;
+};
+
+// torch.optim.AdamW, one scalar: p0 = 1, gradients .5, -.25, .125, lr .1, decay .02.
+TEST(AdamWTest, MatchesTorchOnAScalar) {
+  OptimizerRecipe options;
+  options.set_beta2(0.999);
+  options.set_eps(1e-8);
+  options.set_weight_decay(0.02);
+  OneRank rank({ParamSpec{"p", {}, Init::Constant(1)}}, FP64, options);
+  rank.Step(0.5, 0.1);
+  EXPECT_NEAR(rank.Value("p"), 0.89800000, 6e-9);
+  rank.Step(-0.25, 0.1);
+  EXPECT_NEAR(rank.Value("p"), 0.86957030, 6e-9);
+  rank.Step(0.125, 0.1);
+  EXPECT_NEAR(rank.Value("p"), 0.83378824, 6e-9);
+}
+
+TEST(AdamWTest, DecaysOnlyItsGroupAndClamps) {
+  ParamSpec clamped{"c", {}, Init::Constant(5), /*decay=*/false};
+  clamped.clamp = ClampRange{0, 4.6};
+  OptimizerRecipe options;
+  options.set_weight_decay(0.5);
+  OneRank rank({ParamSpec{"a", {}, Init::Constant(1)}, ParamSpec{"b", {}, Init::Constant(1), false}, clamped}, FP32,
+               options);
+  rank.Step(0, 0.1);
+  EXPECT_NEAR(rank.Value("a"), 0.95, 1e-6);
+  EXPECT_EQ(rank.Value("b"), 1);
+  EXPECT_NEAR(rank.Value("c"), 4.6, 1e-6);
+}
+
+TEST(AdamWTest, MasterWeightsKeepWhatBf16WouldLose) {
+  OptimizerRecipe options;
+  options.set_weight_decay(0);
+  OneRank rank({ParamSpec{"p", {}, Init::Constant(1)}}, BF16, options);
+  for (int step = 0; step < 100; ++step) rank.Step(1, 1e-4);
+  // Each update is far below bf16's spacing at 1 (2^-8), their sum is not.
+  EXPECT_NEAR(rank.Value("p"), 0.99, 0.004);
+  EXPECT_LT(rank.Value("p"), 1);
+}
+
+TEST(AdamWTest, ImportedStateGoesOnWithTheSameBits) {
+  const std::vector<ParamSpec> specs = {ParamSpec{"a", {50, 90}, Init::Normal(1)},
+                                        ParamSpec{"b", {7}, Init::Normal(1), false}};
+  OptimizerRecipe options;
+  OneRank first(specs, BF16, options);
+  first.Step(0.3, 0.01);
+  std::map<std::string, std::string> saved;
+  for (const StateSlice& slice : first.optimizer.ExportState()) {
+    EXPECT_EQ(slice.flat_begin, 0);
+    EXPECT_STREQ(slice.dtype, "f32");
+    saved[slice.name] = std::string(static_cast<const char*>(slice.data), slice.bytes);
+  }
+  EXPECT_EQ(saved.size(), 6u);
+  first.Step(-0.2, 0.01);
+
+  OneRank second(specs, BF16, options);
+  second.Step(9, 0.5);  // something else, to be overwritten
+  const Status status = second.optimizer.ImportState(
+      1, [&](const std::string& name, int64_t begin, int64_t end, void* out) {
+        std::memcpy(out, saved.at(name).data() + begin * 4, static_cast<size_t>(end - begin) * 4);
+        return OkStatus();
+      });
+  ASSERT_TRUE(status.ok()) << status;
+  second.Step(-0.2, 0.01);
+  for (const char* name : {"a", "b"}) {
+    EXPECT_TRUE(at::equal(first.store.Get(name)->value, second.store.Get(name)->value)) << name;
+  }
+  EXPECT_EQ(second.optimizer.step_count(), 2);
+}
+
+TEST(LearningRateTest, WarmsUpThenFollowsACosine) {
+  OptimizerRecipe optimizer;
+  optimizer.set_lr(1);
+  ScheduleRecipe schedule;
+  schedule.set_warmup_steps(4);
+  schedule.set_final_lr(0.2);
+  EXPECT_DOUBLE_EQ(LearningRate(optimizer, schedule, 12, 0), 0.25);
+  EXPECT_DOUBLE_EQ(LearningRate(optimizer, schedule, 12, 3), 1);
+  EXPECT_DOUBLE_EQ(LearningRate(optimizer, schedule, 12, 4), 1);
+  EXPECT_DOUBLE_EQ(LearningRate(optimizer, schedule, 12, 8), 0.6);
+  EXPECT_DOUBLE_EQ(LearningRate(optimizer, schedule, 12, 12), 0.2);
+  schedule.set_warmup_steps(0);
+  EXPECT_DOUBLE_EQ(LearningRate(optimizer, schedule, 12, 0), 1);
+}
+
+}  // namespace
+}  // namespace weft

@@ -1,0 +1,159 @@
+// For every number of slots and ranks: the sum over slots, the norm and an optimizer step have the bits of one process.
+#include "parallel/data/gradient_reducer.h"
+
+#include <ATen/ATen.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <string>
+
+#include "cluster/base/logging.h"
+#include "cluster/base/mutex.h"
+#include "cluster/base/philox.h"
+#include "parallel/data/grad_norm.h"
+#include "parallel/optim/adamw.h"
+#include "tests/support/thread_world.h"
+
+namespace weft {
+namespace {
+
+std::vector<ParamSpec> Specs() {
+  std::vector<ParamSpec> specs(4);
+  specs[0] = {"a", {70, 100}, Init::Normal(1)};
+  specs[1] = {"b", {33}, Init::Uniform(0.5), /*decay=*/false};
+  specs[2] = {"c", {5000}, Init::Normal(0.1)};
+  specs[3] = {"scale", {}, Init::Constant(4.9), /*decay=*/false};
+  specs[3].keep_fp32 = true;
+  specs[3].clamp = ClampRange{0, 4.6};
+  return specs;
+}
+
+// What one rank of `size` ends with: norm, values, and its shard of the state.
+struct Result {
+  double norm = 0;
+  std::string values;
+  std::map<std::string, std::string> state;  // "adam.m/a@0" -> bytes
+};
+
+void AddSlotGradients(ParameterStore* store, int slot, int step) {
+  const KeyedRandom random(3, "grads", static_cast<uint64_t>(step));
+  for (const auto& parameter : store->parameters()) {
+    at::Tensor flat = parameter->main_grad.view({-1});
+    for (int64_t i = 0; i < flat.numel(); ++i) {
+      const auto row = static_cast<uint64_t>(slot + 100 * parameter->spec.shape.size());
+      const double value = random.Normal(row, static_cast<uint64_t>(i));
+      if (flat.scalar_type() == at::kFloat) {
+        flat.data_ptr<float>()[i] += static_cast<float>(value);
+      } else {
+        flat.data_ptr<double>()[i] += value;
+      }
+    }
+  }
+}
+
+Result RunRank(int slots, Communicator* dp, Precision precision) {
+  ParallelContext context({dp, slots, std::chrono::seconds(30)});
+  ParameterStore store(Specs(), precision, &context);
+  store.Initialize(5);
+  GradientReducer reducer(&store, &context);
+  OptimizerRecipe options;
+  AdamW optimizer(options, &store);
+  Result result;
+  for (int step = 0; step < 2; ++step) {
+    reducer.Begin();
+    for (int slot = context.slots().first; slot < context.slots().end(); ++slot) {
+      AddSlotGradients(&store, slot, step);
+      reducer.AddSlot(slot);
+    }
+    WEFT_CHECK_OK(reducer.Exchange());
+    result.norm = *GradientNorm(store, reducer, &context, step);
+    ClipGradients(store, reducer, result.norm, 1.0);
+    WEFT_CHECK_OK(optimizer.Step(1e-2, reducer));
+  }
+  for (const auto& parameter : store.parameters()) {
+    result.values.append(static_cast<const char*>(parameter->value.data_ptr()),
+                         parameter->value.nbytes());
+  }
+  for (const StateSlice& slice : optimizer.ExportState()) {
+    const size_t element = slice.bytes / static_cast<size_t>(slice.flat_end - slice.flat_begin);
+    for (int64_t i = slice.flat_begin; i < slice.flat_end; ++i) {
+      const char* data = static_cast<const char*>(slice.data);
+      result.state[slice.name + "@" + std::to_string(i)] =
+          std::string(data + static_cast<size_t>(i - slice.flat_begin) * element, element);
+    }
+  }
+  return result;
+}
+
+class ReducerTest : public ::testing::TestWithParam<Precision> {};
+
+TEST_P(ReducerTest, EveryNumberOfRanksGivesTheBitsOfOne) {
+  for (int slots = 1; slots <= 9; ++slots) {
+    const Result alone = RunRank(slots, nullptr, GetParam());
+    for (int ranks = 2; ranks <= slots; ++ranks) {
+      Mutex mutex;
+      std::map<std::string, std::string> state;
+      const Status status = testing::ThreadWorld(ranks, [&](Communicator& dp) {
+        const Result result = RunRank(slots, &dp, GetParam());
+        const MutexLock lock(mutex);
+        EXPECT_EQ(result.norm, alone.norm) << slots << " slots, " << ranks << " ranks";
+        EXPECT_TRUE(result.values == alone.values) << slots << " slots, " << ranks << " ranks";
+        for (const auto& [key, bytes] : result.state) {
+          EXPECT_TRUE(state.emplace(key, bytes).second) << key << " is owned twice";
+        }
+        return OkStatus();
+      });
+      ASSERT_TRUE(status.ok()) << status;
+      EXPECT_TRUE(state == alone.state) << slots << " slots, " << ranks << " ranks";
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Precisions, ReducerTest, ::testing::Values(FP32, BF16, FP64),
+                         [](const auto& info) { return Precision_Name(info.param); });
+
+TEST(ReducerTest, SumsAsTheTreeDoes) {
+  ParallelContext context({nullptr, 5, std::chrono::seconds(1)});
+  ParameterStore store({ParamSpec{"x", {}, Init::Constant(0)}}, FP64, &context);
+  GradientReducer reducer(&store, &context);
+  const double values[] = {1, 1, 1e17, -1e17, 1};
+  reducer.Begin();
+  for (int slot = 0; slot < 5; ++slot) {
+    store.Get("x")->main_grad.add_(values[slot]);
+    reducer.AddSlot(slot);
+  }
+  ASSERT_TRUE(reducer.Exchange().ok());
+  EXPECT_EQ(reducer.shard(0)[0].item<double>(), TreeSum(values));
+}
+
+TEST(GradientNormTest, NamesTheStepWhenItIsNotFinite) {
+  ParallelContext context({nullptr, 1, std::chrono::seconds(1)});
+  ParameterStore store(Specs(), FP32, &context);
+  GradientReducer reducer(&store, &context);
+  reducer.Begin();
+  store.Get("c")->main_grad.fill_(std::numeric_limits<double>::infinity());
+  reducer.AddSlot(0);
+  ASSERT_TRUE(reducer.Exchange().ok());
+  const StatusOr<double> norm = GradientNorm(store, reducer, &context, 17);
+  ASSERT_FALSE(norm.ok());
+  EXPECT_NE(norm.status().message().find("step 17"), std::string::npos);
+}
+
+TEST(GradientNormTest, ClipsToTheNorm) {
+  ParallelContext context({nullptr, 1, std::chrono::seconds(1)});
+  ParameterStore store(Specs(), FP64, &context);
+  GradientReducer reducer(&store, &context);
+  reducer.Begin();
+  store.Get("b")->main_grad.fill_(2);
+  reducer.AddSlot(0);
+  ASSERT_TRUE(reducer.Exchange().ok());
+  const double norm = *GradientNorm(store, reducer, &context, 0);
+  EXPECT_NEAR(norm, std::sqrt(33 * 4.0), 1e-12);
+  ClipGradients(store, reducer, norm, 0);
+  EXPECT_EQ(*GradientNorm(store, reducer, &context, 0), norm);
+  ClipGradients(store, reducer, norm, 0.5);
+  EXPECT_NEAR(*GradientNorm(store, reducer, &context, 0), 0.5, 1e-12);
+}
+
+}  // namespace
+}  // namespace weft
