@@ -86,12 +86,15 @@ int Main(int argc, char** argv) {
   const at::ScalarType type = precision == "fp32" ? at::kFloat : at::kBFloat16;
   const double rate = MatmulRate(type, micro_batch * 65, 256);
   const double ms = 1e3 / steps;
-  std::printf("%s, %d x %d samples, %.1f M parameters, %.2f GFLOP a sample\n", precision.c_str(), micro_batches,
-              micro_batch, 1e-6 * static_cast<double>(rank.spec.NumParameters()), 1e-9 * rank.spec.TrainFlopsPerSample());
-  std::printf("forward+backward %.1f ms, norm %.1f ms, optimizer %.1f ms: %.1f images/s\n", run * ms, reduce * ms,
-              update * ms, samples * steps / (run + reduce + update));
-  std::printf("bare matmul %.0f GFLOP/s: the step's FLOPs take %.1f ms there, %.0f %% of forward+backward\n", 1e-9 * rate,
-              1e3 * flops / rate, 100 * flops / rate / (run / steps));
+  std::printf("%s, %d x %d samples, %.1f M parameters, %.2f GFLOP a sample\n", precision.c_str(),
+              micro_batches, micro_batch, 1e-6 * static_cast<double>(rank.spec.NumParameters()),
+              1e-9 * rank.spec.TrainFlopsPerSample());
+  std::printf("forward+backward %.1f ms, norm %.1f ms, optimizer %.1f ms: %.1f images/s\n",
+              run * ms, reduce * ms, update * ms, samples * steps / (run + reduce + update));
+  std::printf(
+      "bare matmul %.0f GFLOP/s: the step's FLOPs take %.1f ms there, %.0f %% of "
+      "forward+backward\n",
+      1e-9 * rate, 1e3 * flops / rate, 100 * flops / rate / (run / steps));
   return 0;
 }
 

@@ -53,8 +53,9 @@ TEST(AdamWTest, DecaysOnlyItsGroupAndClamps) {
   clamped.clamp = ClampRange{0, 4.6};
   OptimizerRecipe options;
   options.set_weight_decay(0.5);
-  OneRank rank({ParamSpec{"a", {}, Init::Constant(1)}, ParamSpec{"b", {}, Init::Constant(1), false}, clamped}, FP32,
-               options);
+  OneRank rank({ParamSpec{"a", {}, Init::Constant(1)}, ParamSpec{"b", {}, Init::Constant(1), false},
+                clamped},
+               FP32, options);
   rank.Step(0, 0.1);
   EXPECT_NEAR(rank.Value("a"), 0.95, 1e-6);
   EXPECT_EQ(rank.Value("b"), 1);
