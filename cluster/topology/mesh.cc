@@ -82,7 +82,8 @@ SlotRange SlotsOfRank(int slots, int dp, int dp_rank) {
   WEFT_CHECK(dp_rank >= 0 && dp_rank < dp) << "dp rank " << dp_rank << " of " << dp;
   const int base = slots / dp;
   const int larger = slots % dp;
-  return {.first = dp_rank * base + std::min(dp_rank, larger), .count = base + (dp_rank < larger ? 1 : 0)};
+  return {.first = dp_rank * base + std::min(dp_rank, larger),
+          .count = base + (dp_rank < larger ? 1 : 0)};
 }
 
 int RankOfSlot(int slots, int dp, int slot) {

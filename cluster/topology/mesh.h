@@ -19,7 +19,7 @@ class Recipe;
 
 enum class Axis { kPipeline, kData, kTensor };
 // "pp", "dp", "tp".
-const char *AxisName(Axis axis);
+const char* AxisName(Axis axis);
 
 // The degrees of a layout.
 struct ParallelDims {
@@ -29,15 +29,15 @@ struct ParallelDims {
 
   int Degree(Axis axis) const;
   int world_size() const { return pp * dp * tp; }
-  bool operator==(const ParallelDims &) const = default;
+  bool operator==(const ParallelDims&) const = default;
 };
 
 // Degrees of a valid layout: at least 1 each, dp at most batch.slots.
-StatusOr<ParallelDims> MakeParallelDims(const Recipe &recipe);
+StatusOr<ParallelDims> MakeParallelDims(const Recipe& recipe);
 
 // MakeParallelDims, and what this build can run: tp = pp = 1, zero_stage = 1,
 // the TCP backend.
-Status CheckLayout(const Recipe &recipe);
+Status CheckLayout(const Recipe& recipe);
 
 struct Coordinate {
   int pp = 0;
@@ -45,7 +45,7 @@ struct Coordinate {
   int tp = 0;
 
   int Index(Axis axis) const;
-  bool operator==(const Coordinate &) const = default;
+  bool operator==(const Coordinate&) const = default;
 };
 
 // Neighbouring slots [first, end()) of a step.
@@ -67,14 +67,14 @@ int RankOfSlot(int slots, int dp, int slot);
 class Mesh {
  public:
   // REQUIRES: all degrees >= 1.
-  explicit Mesh(const ParallelDims &dims);
+  explicit Mesh(const ParallelDims& dims);
 
-  const ParallelDims &dims() const { return dims_; }
+  const ParallelDims& dims() const { return dims_; }
   int world_size() const { return dims_.world_size(); }
   // REQUIRES: 0 <= rank < world_size().
   Coordinate CoordinateOf(int rank) const;
   // REQUIRES: the coordinate lies in the mesh.
-  int RankOf(const Coordinate &coordinate) const;
+  int RankOf(const Coordinate& coordinate) const;
   // The ranks that differ from `rank` in this axis only, in the order of the
   // axis; `rank` is among them.
   std::vector<int> Group(Axis axis, int rank) const;

@@ -79,7 +79,8 @@ class Simulation {
       Tick();
     }
     EXPECT_TRUE(over_) << "the run never ends; " << MembershipPhaseName(state_.phase);
-    if (std::getenv("WEFT_SIMULATION_SEEDS") != nullptr) std::printf("exit %d: %s\n", exit_code_, exit_reason_.c_str());
+    if (std::getenv("WEFT_SIMULATION_SEEDS") != nullptr)
+      std::printf("exit %d: %s\n", exit_code_, exit_reason_.c_str());
     if (over_) {
       EXPECT_TRUE(exit_code_ == kExitDone || exit_code_ == kExitDoNotRequeue ||
                   exit_code_ == kExitFailed)

@@ -188,7 +188,8 @@ TEST_F(PackTest, CommandsSayWhatIsWrong) {
   EXPECT_NE(run({"pack", "openclipart"}, 2).find("--out: name the folder"), std::string::npos);
   EXPECT_NE(run({"pack", "imagenet"}, 2).find("openclipart"), std::string::npos);
   EXPECT_NE(run({"inspect", Path("none.tar")}, 1).find("none.tar"), std::string::npos);
-  EXPECT_NE(run({"vocab", "--size", "x"}, 2).find("--size takes a whole number"), std::string::npos);
+  EXPECT_NE(run({"vocab", "--size", "x"}, 2).find("--size takes a whole number"),
+            std::string::npos);
   WriteShard(Path("s.tar"), MakeSamples(0, 5));
   const std::string whole = ReadBytes(Path("s.tar"));
   WriteBytes(Path("cut.tar"), whole.substr(0, 6000));
