@@ -5,7 +5,6 @@
 
 #include <chrono>
 #include <cstdio>
-#include <map>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -15,8 +14,7 @@
 #include "cluster/base/text.h"
 #include "cluster/rpc/event_loop.h"
 #include "cluster/rpc/frame_codec.h"
-#include "cluster/rpc/frame_connection.h"
-#include "cluster/rpc/frame_server.h"
+#include "coordinator/agent_links.h"
 #include "coordinator/checkpoint_ledger.h"
 #include "coordinator/console.h"
 #include "coordinator/journal.h"
@@ -32,7 +30,6 @@ constexpr auto kTick = std::chrono::milliseconds(100);
 // A tick that is this late means that this process was stopped (Ctrl-Z, a laptop's lid): the silence of others proves
 // nothing then.
 constexpr auto kPaused = std::chrono::seconds(2);
-constexpr auto kHelloTimeout = std::chrono::seconds(10);
 constexpr auto kWaitIsNews = std::chrono::seconds(1);
 constexpr auto kGoodbye = std::chrono::seconds(2);
 
@@ -61,13 +58,6 @@ WorkerPhase FromWire(control::Phase phase) {
   }
 }
 
-// A connection: an agent's once it has said hello, before that anybody's.
-struct Link {
-  std::unique_ptr<FrameConnection> connection;
-  int agent = -1;
-  std::unique_ptr<EventLoop::Registration> hello_timer;
-};
-
 class Coordinator {
  public:
   Coordinator(const CoordinatorOptions& options, RunDirectory* directory, Journal* journal,
@@ -76,21 +66,14 @@ class Coordinator {
   CoordinatorEnd Run();
 
  private:
-  // ---- connections
-  void OnAccept(std::unique_ptr<FrameConnection> connection);
-  void OnFrame(int link_id, const control::Frame& frame);
-  void OnClosed(int link_id, const Status& why);
-  void OnHello(int link_id, const control::AgentHello& hello);
-  void OnStatusRequest(int link_id, const control::StatusRequest& request);
-  void Refuse(int link_id, const std::string& reason);
-  void DropLink(int link_id);
-  void DropLinksOfLostAgents();
-  FrameConnection* AgentConnection(int agent);
+  // ---- agents
+  AgentLinks::Callbacks LinkCallbacks();
+  StatusOr<int> OnHello(const control::AgentHello& hello);
   void SendToAgent(int agent, control::Frame frame);
   void SendToRank(int rank, const control::CoordinatorMessage& message);
 
   // ---- events
-  void OnAgentFrame(Link* link, const control::Frame& frame);
+  void OnAgentFrame(int agent, const control::Frame& frame);
   void OnWorkerMessage(Token token, const control::FromWorker& from);
   void OnProgress(int rank, const control::Progress& progress);
   void OnStepRecord(const control::StepRecord& record);
@@ -122,10 +105,7 @@ class Coordinator {
   const std::string recipe_bytes_;
 
   EventLoop loop_;
-  std::unique_ptr<FrameServer> server_;
-  std::map<int, Link> links_;
-  int next_link_ = 1;
-  std::vector<Link> dead_links_;  // destroyed outside their own callbacks
+  AgentLinks links_;
   std::unique_ptr<EventLoop::Registration> tick_;
   std::unique_ptr<EventLoop::Registration> signals_;
   std::unique_ptr<EventLoop::Registration> goodbye_;
@@ -154,15 +134,17 @@ Coordinator::Coordinator(const CoordinatorOptions& options, RunDirectory* direct
       recorder_(recorder),
       run_token_(NewRunToken()),
       recipe_bytes_(options.recipe.SerializeAsString()),
+      links_(&loop_, run_token_,
+             "take the one in " + directory->path() +
+                 "/coord/endpoint (it changes with every start of the coordinator)",
+             LinkCallbacks()),
       state_(InitialMembership(Clock::now(), journal->epoch())),
       detector_(options.detector),
       console_(stdout, ::isatty(STDOUT_FILENO) == 1, options.recipe.steps()) {}
 
 Status Coordinator::Listen() {
-  WEFT_ASSIGN_OR_RETURN(
-      server_, FrameServer::Listen(&loop_, options_.bind,
-                                   [this](auto connection) { OnAccept(std::move(connection)); }));
-  return directory_->WriteEndpoint(server_->endpoint(), run_token_);
+  WEFT_RETURN_IF_ERROR(links_.Listen(options_.bind));
+  return directory_->WriteEndpoint(links_.endpoint(), run_token_);
 }
 
 CoordinatorEnd Coordinator::Run() {
@@ -181,7 +163,7 @@ CoordinatorEnd Coordinator::Run() {
   Say(from);
   recorder_->OnEvent(state_.token, "coordinator_started", from,
                      {{"pid", static_cast<int64_t>(::getpid())}});
-  if (options_.on_listening) options_.on_listening(server_->endpoint(), run_token_);
+  if (options_.on_listening) options_.on_listening(links_.endpoint(), run_token_);
   loop_.Post([this] { DecideAndAct(); });
   loop_.Run();
   console_.Finish();
@@ -189,104 +171,45 @@ CoordinatorEnd Coordinator::Run() {
   return end_;
 }
 
-// ---------------------------------------------------------------- connections
+// ---------------------------------------------------------------- agents
 
-void Coordinator::OnAccept(std::unique_ptr<FrameConnection> connection) {
-  const int id = next_link_++;
-  Link& link = links_[id];
-  link.connection = std::move(connection);
-  link.hello_timer = loop_.After(kHelloTimeout, [this, id] { DropLink(id); });
-  link.connection->Start(
-      {.on_frame = [this, id](const control::Frame& frame) { OnFrame(id, frame); },
-       .on_closed = [this, id](const Status& why) { OnClosed(id, why); }});
+AgentLinks::Callbacks Coordinator::LinkCallbacks() {
+  AgentLinks::Callbacks callbacks;
+  callbacks.on_hello = [this](const control::AgentHello& hello) { return OnHello(hello); };
+  callbacks.on_joined = [this](int agent) {
+    control::Frame frame;
+    control::Welcome* welcome = frame.mutable_welcome();
+    welcome->set_agent_id(agent);
+    welcome->set_heartbeat_s(options_.heartbeat_s);
+    welcome->set_lease_s(ToSeconds(options_.membership.lease));
+    SendToAgent(agent, frame);
+    DecideAndAct();
+  };
+  callbacks.on_frame = [this](int agent, const control::Frame& frame) {
+    OnAgentFrame(agent, frame);
+    DecideAndAct();
+  };
+  callbacks.on_lost = [this](int agent, const Status& why) {
+    if (state_.phase != MembershipPhase::kOver)
+      WEFT_LOG(WARNING) << "agent " << agent << ": " << why;
+    OnAgentLost(Clock::now(), agent, "closed its connection", &state_);
+    DecideAndAct();
+  };
+  callbacks.status_json = [this] { return ToJson(Snapshot()); };
+  return callbacks;
 }
 
-void Coordinator::OnFrame(int link_id, const control::Frame& frame) {
-  const auto link = links_.find(link_id);
-  if (link == links_.end()) return;
-  if (frame.has_agent_hello()) return OnHello(link_id, frame.agent_hello());
-  if (frame.has_status_request()) return OnStatusRequest(link_id, frame.status_request());
-  if (link->second.agent < 0) return Refuse(link_id, "the first frame must be AgentHello");
-  OnAgentFrame(&link->second, frame);
-  DecideAndAct();
-}
-
-void Coordinator::OnClosed(int link_id, const Status& why) {
-  const auto link = links_.find(link_id);
-  if (link == links_.end()) return;
-  const int agent = link->second.agent;
-  DropLink(link_id);
-  if (agent < 0) return;
-  if (state_.phase != MembershipPhase::kOver) WEFT_LOG(WARNING) << "agent " << agent << ": " << why;
-  OnAgentLost(Clock::now(), agent, "closed its connection", &state_);
-  DecideAndAct();
-}
-
-void Coordinator::OnHello(int link_id, const control::AgentHello& hello) {
-  Link& link = links_[link_id];
-  if (hello.run_token() != run_token_) {
-    WEFT_LOG(WARNING) << "refused an agent on " << hello.host() << ": wrong run token";
-    return Refuse(link_id, "wrong run token: take the one in " + directory_->path() +
-                               "/coord/endpoint (it changes with every start of the coordinator)");
-  }
-  if (link.agent >= 0) return Refuse(link_id, "a second AgentHello");
-  if (hello.capacity() < 1) return Refuse(link_id, "capacity must be at least 1");
-  if (state_.phase == MembershipPhase::kOver) return Refuse(link_id, "the run is over");
-  link.hello_timer.reset();
-  link.agent = weft::OnAgentHello(Clock::now(), hello.host(), hello.pid(), hello.incarnation(),
-                                  hello.capacity(), &state_);
-  control::Frame frame;
-  control::Welcome* welcome = frame.mutable_welcome();
-  welcome->set_agent_id(link.agent);
-  welcome->set_heartbeat_s(options_.heartbeat_s);
-  welcome->set_lease_s(ToSeconds(options_.membership.lease));
-  SendToAgent(link.agent, frame);
-  DecideAndAct();
-}
-
-void Coordinator::OnStatusRequest(int link_id, const control::StatusRequest& request) {
-  if (request.run_token() != run_token_) return Refuse(link_id, "wrong run token");
-  control::Frame frame;
-  frame.mutable_status_reply()->set_json(ToJson(Snapshot()));
-  links_[link_id].connection->Send(frame);
-}
-
-void Coordinator::Refuse(int link_id, const std::string& reason) {
-  control::Frame frame;
-  frame.mutable_refused()->set_reason(reason);
-  links_[link_id].connection->Send(frame);
-  links_[link_id].connection->CloseAfterWrites(FailedPrecondition(reason));
-}
-
-void Coordinator::DropLink(int link_id) {
-  const auto link = links_.find(link_id);
-  if (link == links_.end()) return;
-  dead_links_.push_back(std::move(link->second));
-  links_.erase(link);
-  loop_.Post([this] { dead_links_.clear(); });
-}
-
-// Membership gives agents up (silence, a drain that never ends): what they still say must not count.
-void Coordinator::DropLinksOfLostAgents() {
-  std::vector<int> lost;
-  for (const auto& [id, link] : links_) {
-    if (link.agent >= 0 && state_.agents.count(link.agent) == 0) lost.push_back(id);
-  }
-  for (const int id : lost) DropLink(id);
-}
-
-FrameConnection* Coordinator::AgentConnection(int agent) {
-  for (auto& [id, link] : links_) {
-    if (link.agent == agent) return link.connection.get();
-  }
-  return nullptr;
+StatusOr<int> Coordinator::OnHello(const control::AgentHello& hello) {
+  if (hello.capacity() < 1) return InvalidArgument("capacity must be at least 1");
+  if (state_.phase == MembershipPhase::kOver) return FailedPrecondition("the run is over");
+  return OnAgentHello(Clock::now(), hello.host(), hello.pid(), hello.incarnation(),
+                      hello.capacity(), &state_);
 }
 
 void Coordinator::SendToAgent(int agent, control::Frame frame) {
   frame.mutable_token()->set_epoch(state_.token.epoch);
   frame.mutable_token()->set_generation(state_.token.generation);
-  // One that is gone is on its way out of the membership: its OnClosed is queued.
-  if (FrameConnection* connection = AgentConnection(agent)) connection->Send(frame);
+  links_.Send(agent, frame);
 }
 
 void Coordinator::SendToRank(int rank, const control::CoordinatorMessage& message) {
@@ -299,19 +222,19 @@ void Coordinator::SendToRank(int rank, const control::CoordinatorMessage& messag
 
 // ---------------------------------------------------------------- events
 
-void Coordinator::OnAgentFrame(Link* link, const control::Frame& frame) {
+void Coordinator::OnAgentFrame(int agent, const control::Frame& frame) {
   const TimePoint now = Clock::now();
   const Token token = FromWire(frame.token());
-  OnAgentHeard(now, link->agent, &state_);
+  OnAgentHeard(now, agent, &state_);
   switch (frame.body_case()) {
     case control::Frame::kHeartbeat: {
       control::Frame ack;
       ack.mutable_heartbeat_ack()->set_sequence(frame.heartbeat().sequence());
-      link->connection->Send(ack);
+      links_.Send(agent, ack);
       return;
     }
     case control::Frame::kWorkersGone:
-      return OnWorkersGone(token, link->agent, &state_);
+      return OnWorkersGone(token, agent, &state_);
     case control::Frame::kWorkerExited: {
       const control::WorkerExited& exited = frame.worker_exited();
       if (token == state_.token) detector_.OnLeft(exited.rank());
@@ -321,8 +244,7 @@ void Coordinator::OnAgentFrame(Link* link, const control::Frame& frame) {
     case control::Frame::kFromWorker:
       return OnWorkerMessage(token, frame.from_worker());
     default:
-      WEFT_LOG(WARNING) << link->connection->peer() << " sent a " << FrameName(frame)
-                        << " frame; dropped";
+      WEFT_LOG(WARNING) << "agent " << agent << " sent a " << FrameName(frame) << " frame; dropped";
   }
 }
 
@@ -510,7 +432,8 @@ void Coordinator::DecideAndAct() {
       recorder_->OnEvent(state_.token, "state", last_reason_,
                          {{"phase", MembershipPhaseName(state_.phase)}});
     }
-    DropLinksOfLostAgents();
+    // Membership gives agents up (silence, a drain that never ends): what they still say must not count.
+    links_.DropAllBut([this](int agent) { return state_.agents.count(agent) > 0; });
     const bool fatal_now = !state_.fatal.empty() && decision.next.fatal.empty();
     if (!decision.changed && !fatal_now) return;
   }
@@ -632,20 +555,17 @@ void Coordinator::Shutdown(const MembershipAction& action) {
         directory_->path());
   }
   end_ = {action.exit_code, action.reason};
-  for (auto& [id, link] : links_) {
-    if (link.agent < 0) continue;
+  for (const auto& [agent, unused] : state_.agents) {
     control::Frame frame;
     frame.mutable_shutdown()->set_exit_code(action.exit_code);
     frame.mutable_shutdown()->set_reason(action.reason);
-    SendToAgent(link.agent, std::move(frame));
+    SendToAgent(agent, std::move(frame));
   }
   // Agents close when they have heard it; nobody waits longer than this for them.
-  server_.reset();
+  links_.StopListening();
   goodbye_ = loop_.After(kGoodbye, [this] { loop_.Stop(); });
   tick_ = loop_.Every(std::chrono::milliseconds(5), [this] {
-    bool any = false;
-    for (const auto& [id, link] : links_) any |= link.agent >= 0;
-    if (!any) loop_.Stop();
+    if (links_.num_agents() == 0) loop_.Stop();
   });
 }
 

@@ -154,6 +154,8 @@ class FakeWorker {
     while (step_ < recipe_.steps() && !stop) {
       WEFT_RETURN_IF_ERROR(MaybeFault());
       std::this_thread::sleep_for(FromSeconds(step_s));
+      operation_ = "exchange of step " + std::to_string(step_ + 1);
+      WEFT_RETURN_IF_ERROR(Progress(control::PHASE_TRAINING));
       WEFT_ASSIGN_OR_RETURN(stop, peers->AnyOf(channel_.stop_requested()));
       // The logistic map, coupled: small differences grow with every step.
       for (int i = 0; i < kNumbers; ++i) {
@@ -161,6 +163,7 @@ class FakeWorker {
         numbers_[i] = 3.9f * x * (1 - x) * 0.9f + 0.1f * numbers_[(i + 1) % kNumbers];
       }
       ++step_;
+      operation_ = "step " + std::to_string(step_);
       WEFT_RETURN_IF_ERROR(Report(step_s));
       const int64_t every = recipe_.run().checkpoint_every();
       if (stop || step_ == recipe_.steps() || (every > 0 && step_ % every == 0)) {
@@ -198,7 +201,7 @@ class FakeWorker {
     message.mutable_progress()->set_phase(phase);
     message.mutable_progress()->set_step(step_);
     message.mutable_progress()->set_counter(++counter_);
-    message.mutable_progress()->set_operation("step " + std::to_string(step_));
+    message.mutable_progress()->set_operation(operation_);
     return channel_.Send(message);
   }
 
@@ -285,6 +288,7 @@ class FakeWorker {
   Recipe recipe_;
   int64_t step_ = 0;
   uint64_t counter_ = 0;
+  std::string operation_ = "start";
   float numbers_[kNumbers] = {};
 };
 
