@@ -33,7 +33,13 @@ Status ReadVerifiedBlock(FileSystem* fs, const std::string& directory,
 
 Status CheckFileSize(FileSystem* fs, const std::string& directory,
                      const checkpoint::ShardInfo& shard) {
-  WEFT_ASSIGN_OR_RETURN(const uint64_t size, fs->FileSize(JoinPath(directory, shard.file())));
+  const StatusOr<uint64_t> found = fs->FileSize(JoinPath(directory, shard.file()));
+  // A committed shard that is gone is damage like any other: an older checkpoint may still be whole.
+  if (found.status().code() == StatusCode::kNotFound) {
+    return Corruption(shard.file() + ": the file is missing in " + directory);
+  }
+  if (!found.ok()) return found.status();
+  const uint64_t size = *found;
   if (size == shard.file_bytes()) return OkStatus();
   const uint64_t payload_end = kShardHeaderBytes + shard.payload_bytes();
   const std::string where =

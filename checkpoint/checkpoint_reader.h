@@ -2,8 +2,8 @@
 // the slices that hold it. Every block's CRC is verified before its bytes reach the caller; verified blocks are cached,
 // so that thousands of small tensors cost one read a block.
 //
-// Errors: Corruption names the shard file, the block and its byte range in the file; NotFound for a tensor or a file that
-// is not there. Thread rule: a reader belongs to one thread at a time; several readers may share the files.
+// Errors: Corruption names the shard file, the block and its byte range in the file; a missing shard
+// file is Corruption, too; NotFound for a tensor that is not there. Thread rule: a reader belongs to one thread at a time; several readers may share the files.
 #pragma once
 
 #include <cstdint>

@@ -208,10 +208,13 @@ Status CheckCompleteness(const checkpoint::Manifest& manifest) {
     return it != tensors.end() && it->first.substr(0, prefix.size()) == prefix;
   };
   if (!any_with(kAdamM) && !any_with(kAdamV)) return OkStatus();
+  const std::set<std::string> frozen(state.frozen().begin(), state.frozen().end());
   const auto check = [&](std::string_view from, std::string_view to) -> Status {
     for (auto it = tensors.lower_bound(std::string(from));
          it != tensors.end() && it->first.substr(0, from.size()) == from; ++it) {
-      const std::string wanted = std::string(to) + it->first.substr(from.size());
+      const std::string name = it->first.substr(from.size());
+      if (from == kParam && frozen.count(name) > 0) continue;
+      const std::string wanted = std::string(to) + name;
       const auto found = tensors.find(wanted);
       if (found == tensors.end()) {
         return FailedPrecondition("tensor '" + wanted + "' is missing, though '" + it->first +

@@ -16,8 +16,8 @@ namespace weft {
 Status CheckShards(const checkpoint::Manifest& manifest);
 // Equal dtype and shape in all slices of a tensor; no hole, no overlap.
 Status CheckTiling(const checkpoint::Manifest& manifest);
-// Step, seed, recipe hash and data cursor. Where any adam.m/ or adam.v/ exists: both for each param/, with its shape.
-// (Parameters that are not trained are saved as frozen/NAME.)
+// Step, seed, recipe hash and data cursor. Where any adam.m/ or adam.v/ exists: both for each param/ that is
+// not named frozen by the train state, with its shape.
 Status CheckCompleteness(const checkpoint::Manifest& manifest);
 // The three of them, in this order.
 Status CheckCoverage(const checkpoint::Manifest& manifest);

@@ -167,6 +167,9 @@ checkpoint::TrainState Session::TrainStateAt(int64_t step) const {
   state.mutable_cursor()->set_manifest_hash(batches_->loader().manifest_hash());
   state.mutable_cursor()->set_next_step(step);
   state.set_cpu_capability(at::get_cpu_capability());
+  for (const auto& parameter : parameters_->parameters()) {
+    if (!parameter->trainable()) state.add_frozen(parameter->spec.name);
+  }
   return state;
 }
 

@@ -105,6 +105,15 @@ TEST_F(CoverageTest, NamesAMissingOptimizerTensor) {
   EXPECT_EQ(Complaint(), "") << "parameters alone are a model";
 }
 
+TEST_F(CoverageTest, FrozenParametersHaveNoMoments) {
+  EraseTensor("adam.m/b");
+  EraseTensor("adam.v/b");
+  manifest_.mutable_state()->add_frozen("w");
+  EXPECT_THAT(Complaint(), HasSubstr("'adam.m/b' is missing"));
+  manifest_.mutable_state()->add_frozen("b");
+  EXPECT_EQ(Complaint(), "");
+}
+
 TEST_F(CoverageTest, NamesWhatAResumeWouldMiss) {
   manifest_.mutable_state()->clear_seed();
   EXPECT_THAT(Complaint(), HasSubstr("seed"));
