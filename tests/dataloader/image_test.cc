@@ -173,7 +173,7 @@ TEST(ImageDecode, SurvivesBrokenBytes) {
         EXPECT_FALSE(status.ok()) << ImageFormatName(SniffImageFormat(original)) << " " << size;
       }
     }
-    for (int i = 0; i < 500; ++i) {
+    for (int i = 0; i < FuzzRounds(200); ++i) {
       std::string bytes = original;
       for (unsigned flips = random() % 3 + 1; flips > 0; --flips)
         bytes[random() % bytes.size()] ^= static_cast<char>(1 << random() % 8);

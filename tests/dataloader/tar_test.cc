@@ -270,7 +270,7 @@ TEST_F(TarTest, SurvivesBrokenBytes) {
                            Member("g", PaxRecord("size", "3"), 'g') + Member("b.txt", "three") +
                            kEnd;
   std::mt19937 random(5);
-  for (int i = 0; i < 1500; ++i) {
+  for (int i = 0; i < FuzzRounds(300); ++i) {
     std::string bytes = good;
     for (unsigned flips = random() % 4 + 1; flips > 0; --flips)
       bytes[random() % bytes.size()] = static_cast<char>(random());

@@ -4,8 +4,10 @@
 #include <png.h>
 #include <webp/encode.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <sstream>
@@ -134,6 +136,11 @@ std::string ReadBytes(const std::string& path) {
   std::ostringstream out;
   out << std::ifstream(path, std::ios::binary).rdbuf();
   return out.str();
+}
+
+int FuzzRounds(int usual) {
+  const char* factor = std::getenv("WEFT_FUZZ");
+  return factor == nullptr ? usual : usual * std::max(1, std::atoi(factor));
 }
 
 std::vector<TestSample> MakeSamples(int first, int count, int side) {

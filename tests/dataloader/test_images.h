@@ -37,6 +37,9 @@ void WriteShard(const std::string& path, const std::vector<TestSample>& samples)
 void WriteBytes(const std::string& path, const std::string& bytes);
 std::string ReadBytes(const std::string& path);
 
+// Rounds of a test with mutated bytes: `usual`, times WEFT_FUZZ where that is set.
+int FuzzRounds(int usual);
+
 // `count` samples of small JPEGs with captions, keys "s000000"...
 std::vector<TestSample> MakeSamples(int first, int count, int side = 40);
 
