@@ -3,10 +3,32 @@
 #include <algorithm>
 #include <utility>
 
+#include "cluster/base/file_system.h"
 #include "cluster/base/hash.h"
 #include "cluster/base/text.h"
 
 namespace weft {
+namespace {
+
+// The files that `pattern` matches, sorted; a pattern without * and ? and one that matches nothing stay
+// as they are (opening the latter then says that there is no such file). Folders hold no wildcards.
+std::vector<std::string> ExpandGlob(const std::string& pattern) {
+  const std::string name = pattern.substr(pattern.find_last_of('/') + 1);
+  if (name.find_first_of("*?") == std::string::npos) return {pattern};
+  const std::string folder = ParentPath(pattern);
+  const StatusOr<std::vector<std::string>> names = PosixFileSystem()->ListDir(folder);
+  std::vector<std::string> paths;
+  if (names.ok()) {
+    for (const std::string& candidate : *names) {
+      if (GlobMatch(name, candidate)) {
+        paths.push_back(name == pattern ? candidate : JoinPath(folder, candidate));
+      }
+    }
+  }
+  return paths.empty() ? std::vector<std::string>{pattern} : paths;
+}
+
+}  // namespace
 
 std::vector<std::string> ExpandShardPatterns(const std::vector<std::string>& patterns) {
   std::vector<std::string> paths;
@@ -14,8 +36,9 @@ std::vector<std::string> ExpandShardPatterns(const std::vector<std::string>& pat
     size_t begin = 0;
     while (begin <= joined.size()) {
       const size_t end = std::min(joined.find("::", begin), joined.size());
-      for (std::string& path : ExpandBraces(joined.substr(begin, end - begin)))
-        paths.push_back(std::move(path));
+      for (const std::string& pattern : ExpandBraces(joined.substr(begin, end - begin))) {
+        for (std::string& path : ExpandGlob(pattern)) paths.push_back(std::move(path));
+      }
       begin = end + 2;
     }
   }

@@ -19,7 +19,7 @@ namespace weft {
 
 class DataSet {
  public:
-  // `patterns` are paths or brace patterns ("train-{000000..000007}.tar", also joined by "::"). `what` names the recipe's
+  // `patterns` are paths or brace patterns ("train-{000000..000007}.tar"), also with * and ?, also joined by "::". `what` names the recipe's
   // field in errors.
   static StatusOr<std::unique_ptr<DataSet>> Open(const std::vector<std::string>& patterns,
                                                  const std::string& what);
@@ -56,7 +56,7 @@ class DataSet {
   std::string manifest_hash_;
 };
 
-// All paths that the patterns mean, in order.
+// All paths that the patterns mean, in order; those of a wildcard sorted.
 std::vector<std::string> ExpandShardPatterns(const std::vector<std::string>& patterns);
 
 }  // namespace weft

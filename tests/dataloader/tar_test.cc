@@ -244,6 +244,9 @@ TEST_F(TarTest, DataSetCountsOverShards) {
   WriteShard(Path("s-002.tar"), {{"c", {{"text", "2"}}}});
   EXPECT_EQ(ExpandShardPatterns({"a-{00..02}.tar::b.tar", "c"}),
             (std::vector<std::string>{"a-00.tar", "a-01.tar", "a-02.tar", "b.tar", "c"}));
+  EXPECT_EQ(ExpandShardPatterns({Path("s-*.tar")}),
+            ExpandShardPatterns({Path("s-{000..002}.tar")}));
+  EXPECT_EQ(ExpandShardPatterns({Path("t-*.tar")}), std::vector<std::string>{Path("t-*.tar")});
   auto set = DataSet::Open({Path("s-{000..002}.tar")}, "field");
   ASSERT_TRUE(set.ok()) << set.status();
   EXPECT_EQ((*set)->num_samples(), 3);
