@@ -19,8 +19,8 @@ namespace weft {
 
 class DataSet {
  public:
-  // `patterns` are paths or brace patterns ("train-{000000..000007}.tar"), also with * and ?, also joined by "::". `what` names the recipe's
-  // field in errors.
+  // `patterns` are paths or brace patterns ("train-{000000..000007}.tar"), also with * and ?, also
+  // joined by "::". `what` names the recipe's field in errors.
   static StatusOr<std::unique_ptr<DataSet>> Open(const std::vector<std::string>& patterns,
                                                  const std::string& what);
 
