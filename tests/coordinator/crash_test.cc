@@ -28,6 +28,14 @@ std::vector<Remains> AllRemains() {
 
 // What a new coordinator finds. `announced`: steps that ranks were told of; `kept` of them must be there.
 void ExpectRecovered(FaultInjectingFileSystem* fs, const std::vector<int64_t>& must_be_there) {
+  // What the journal calls committed loads even before anybody takes over.
+  const auto journal = ReplayJournal(fs, "run");
+  ASSERT_TRUE(journal.ok()) << journal.status();
+  for (const auto& commit : journal->committed) {
+    const auto manifest = ReadManifest(fs, "run/ckpt/" + commit.manifest());
+    ASSERT_TRUE(manifest.ok()) << manifest.status();
+    ASSERT_TRUE(CheckTinyCheckpoint(fs, "run/ckpt", *manifest).ok());
+  }
   LedgerWorld next(fs, 2);
   const Status opened = next.Open();
   ASSERT_TRUE(opened.ok()) << opened;
