@@ -42,7 +42,7 @@ FlagParser MakeParser(AgentFlags* values) {
 StatusOr<RunEndpoint> FindCoordinator(const AgentFlags& values) {
   if (!values.coordinator.empty()) {
     if (values.token.empty()) return InvalidArgument("--coordinator wants --token too");
-    WEFT_ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(values.coordinator));
+    WEFT_ASSIGN_OR_RETURN(const Endpoint endpoint, Endpoint::Parse(values.coordinator));
     return RunEndpoint{endpoint, values.token};
   }
   if (values.run_dir.empty()) {

@@ -25,7 +25,7 @@ int CoordinatorCommand(const std::vector<std::string>& args) {
   flags.Example("weft coordinator recipes/clip/demo.textproto --run-dir runs/a --bind node1:29500");
   const ParsedFlags parsed = flags.Parse(args);
   if (parsed.exit_code) return *parsed.exit_code;
-  const auto bind = ParseEndpoint(bind_text);
+  const auto bind = Endpoint::Parse(bind_text);
   if (!bind.ok()) return ReportError("weft coordinator", bind.status().WithContext("--bind"));
   const RecipeOrExit loaded = LoadForRun("weft coordinator", parsed.positional[0], recipe_flags);
   if (loaded.exit_code) return *loaded.exit_code;

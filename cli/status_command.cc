@@ -17,7 +17,7 @@ constexpr auto kTimeout = std::chrono::seconds(5);
 
 StatusOr<std::string> AskForStatus(const RunEndpoint& where) {
   const TimePoint deadline = Clock::now() + kTimeout;
-  WEFT_ASSIGN_OR_RETURN(const int fd, ConnectTcp(where.endpoint, deadline));
+  WEFT_ASSIGN_OR_RETURN(const int fd, ConnectControl(where.endpoint, deadline));
   BlockingSocket socket(fd);
   control::Frame request;
   request.mutable_status_request()->set_run_token(where.run_token);
@@ -44,10 +44,10 @@ StatusOr<std::string> DescribeAtRest(const std::string& run_dir) {
 
 StatusOr<RunEndpoint> Where(const std::string& target, const std::string& token) {
   if (!token.empty()) {
-    WEFT_ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(target));
+    WEFT_ASSIGN_OR_RETURN(const Endpoint endpoint, Endpoint::Parse(target));
     return RunEndpoint{endpoint, token};
   }
-  if (!std::filesystem::exists(target) && ParseEndpoint(target).ok()) {
+  if (!std::filesystem::exists(target) && Endpoint::Parse(target).ok()) {
     return InvalidArgument("asking " + target +
                            " wants --token (the second line of the run's coord/endpoint)");
   }

@@ -76,7 +76,7 @@ int TrainCommand(const std::vector<std::string>& args) {
     if (!fault.ok()) return ReportError("weft train", fault.status());
     agent.faults.push_back(*fault);
   }
-  const auto bind = ParseEndpoint(values.bind);
+  const auto bind = Endpoint::Parse(values.bind);
   if (!bind.ok()) return ReportError("weft train", bind.status().WithContext("--bind"));
   const RecipeOrExit loaded = LoadForRun("weft train", parsed.positional[0], values.recipe);
   if (loaded.exit_code) return *loaded.exit_code;

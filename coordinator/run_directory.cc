@@ -89,7 +89,7 @@ StatusOr<RunEndpoint> ReadRunEndpoint(FileSystem* fs, const std::string& run_dir
   WEFT_ASSIGN_OR_RETURN(const std::string text, fs->ReadFile(path));
   const std::vector<std::string> lines = Split(text, '\n');
   if (lines.size() < 2) return Corruption(path + ": two lines expected (host:port, token)");
-  WEFT_ASSIGN_OR_RETURN(const Endpoint endpoint, ParseEndpoint(lines[0]));
+  WEFT_ASSIGN_OR_RETURN(const Endpoint endpoint, Endpoint::Parse(lines[0]));
   return RunEndpoint{endpoint, lines[1]};
 }
 

@@ -107,7 +107,7 @@ AgentEnd Agent::Run() {
 void Agent::Connect() {
   const TimePoint now = Clock::now();
   const auto fd =
-      ConnectTcp(options_.coordinator, std::min(connect_deadline_, now + kConnectAttempt));
+      ConnectControl(options_.coordinator, std::min(connect_deadline_, now + kConnectAttempt));
   if (!fd.ok()) {
     const bool hopeless = fd.status().code() == StatusCode::kInvalidArgument;
     if (hopeless || now + kConnectRetry >= connect_deadline_) {

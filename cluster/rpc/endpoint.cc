@@ -59,7 +59,7 @@ int ConnectBefore(int fd, const addrinfo& address, TimePoint deadline) {
 
 }  // namespace
 
-StatusOr<Endpoint> ParseEndpoint(const std::string& text) {
+StatusOr<Endpoint> Endpoint::Parse(const std::string& text) {
   const size_t colon = text.rfind(':');
   if (colon == std::string::npos || colon == 0) {
     return InvalidArgument("'" + text + "' is not host:port, e.g. 127.0.0.1:29500");
@@ -77,7 +77,7 @@ StatusOr<Endpoint> ParseEndpoint(const std::string& text) {
   return endpoint;
 }
 
-StatusOr<Listener> ListenTcp(const Endpoint& endpoint) {
+StatusOr<ControlListener> ListenControl(const Endpoint& endpoint) {
   WEFT_ASSIGN_OR_RETURN(const AddressList addresses, Resolve(endpoint, AI_PASSIVE));
   const int fd = ::socket(addresses->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return ErrnoStatus("socket", errno);
@@ -95,10 +95,10 @@ StatusOr<Listener> ListenTcp(const Endpoint& endpoint) {
     }
     return ErrnoStatus("listen on " + endpoint.ToString(), error);
   }
-  return Listener{fd, Endpoint{endpoint.host, BoundPort(fd)}};
+  return ControlListener{fd, Endpoint{endpoint.host, BoundPort(fd)}};
 }
 
-StatusOr<int> ConnectTcp(const Endpoint& endpoint, TimePoint deadline) {
+StatusOr<int> ConnectControl(const Endpoint& endpoint, TimePoint deadline) {
   WEFT_ASSIGN_OR_RETURN(const AddressList addresses, Resolve(endpoint, 0));
   int error = EHOSTUNREACH;
   for (const addrinfo* address = addresses.get(); address != nullptr; address = address->ai_next) {

@@ -29,7 +29,7 @@ tcp Family(int fd) {
 }  // namespace
 
 struct FrameServer::Impl : std::enable_shared_from_this<FrameServer::Impl> {
-  Impl(EventLoop* loop_in, const Listener& listener,
+  Impl(EventLoop* loop_in, const ControlListener& listener,
        std::function<void(std::unique_ptr<FrameConnection>)> on_accept_in)
       : loop(loop_in),
         acceptor(loop_in->impl().context, Family(listener.fd), listener.fd),
@@ -77,7 +77,7 @@ void FrameServer::Impl::Adopt(tcp::socket socket) {
 StatusOr<std::unique_ptr<FrameServer>> FrameServer::Listen(
     EventLoop* loop, const Endpoint& endpoint,
     std::function<void(std::unique_ptr<FrameConnection>)> on_accept) {
-  WEFT_ASSIGN_OR_RETURN(const Listener listener, ListenTcp(endpoint));
+  WEFT_ASSIGN_OR_RETURN(const ControlListener listener, ListenControl(endpoint));
   auto impl = std::make_shared<Impl>(loop, listener, std::move(on_accept));
   impl->Accept();
   return std::unique_ptr<FrameServer>(new FrameServer(std::move(impl)));

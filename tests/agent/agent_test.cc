@@ -24,7 +24,7 @@ using std::chrono::seconds;
 class AgentTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    listener_ = *ListenTcp({"127.0.0.1", 0});
+    listener_ = *ListenControl({"127.0.0.1", 0});
     options_.coordinator = listener_.endpoint;
     options_.run_token = "secret";
     options_.capacity = 2;
@@ -107,7 +107,7 @@ class AgentTest : public ::testing::Test {
   }
 
   testing::TempDir dir_;
-  Listener listener_;
+  ControlListener listener_;
   AgentOptions options_;
   std::optional<BlockingSocket> coordinator_;
   std::thread agent_;

@@ -284,7 +284,7 @@ TEST_F(ControlPlane, ASecondTrainOnALiveRunNamesTheFirst) {
 }
 
 TEST_F(ControlPlane, APortInUseNamesThePort) {
-  const auto listener = ListenTcp({"127.0.0.1", 0});
+  const auto listener = ListenControl({"127.0.0.1", 0});
   const std::string port = std::to_string(listener->endpoint.port);
   const ProgramResult result = Train("a", {"--bind", "127.0.0.1:" + port});
   ::close(listener->fd);

@@ -7,23 +7,23 @@ namespace weft {
 namespace {
 
 TEST(EndpointTest, ParsesHostAndPort) {
-  const auto endpoint = ParseEndpoint("127.0.0.1:29500");
+  const auto endpoint = Endpoint::Parse("127.0.0.1:29500");
   ASSERT_TRUE(endpoint.ok());
   EXPECT_EQ(endpoint->host, "127.0.0.1");
   EXPECT_EQ(endpoint->port, 29500);
-  EXPECT_EQ(ParseEndpoint("[::1]:80")->host, "::1");
+  EXPECT_EQ(Endpoint::Parse("[::1]:80")->host, "::1");
 }
 
 TEST(EndpointTest, RefusesWhatIsNoEndpoint) {
   for (const char* text : {"", "host", ":80", "host:", "host:x", "host:70000", "host:1x"}) {
-    EXPECT_EQ(ParseEndpoint(text).status().code(), StatusCode::kInvalidArgument) << text;
+    EXPECT_EQ(Endpoint::Parse(text).status().code(), StatusCode::kInvalidArgument) << text;
   }
 }
 
 TEST(EndpointTest, APortInUseNamesThePortAndTheRemedy) {
-  const auto first = ListenTcp({"127.0.0.1", 0});
+  const auto first = ListenControl({"127.0.0.1", 0});
   ASSERT_TRUE(first.ok()) << first.status();
-  const auto second = ListenTcp(first->endpoint);
+  const auto second = ListenControl(first->endpoint);
   EXPECT_EQ(second.status().code(), StatusCode::kAlreadyExists);
   EXPECT_NE(second.status().message().find(std::to_string(first->endpoint.port)),
             std::string::npos);
@@ -32,10 +32,10 @@ TEST(EndpointTest, APortInUseNamesThePortAndTheRemedy) {
 }
 
 TEST(EndpointTest, ConnectToNobodyIsUnavailable) {
-  const auto listener = ListenTcp({"127.0.0.1", 0});
+  const auto listener = ListenControl({"127.0.0.1", 0});
   ASSERT_TRUE(listener.ok());
   ::close(listener->fd);
-  const auto fd = ConnectTcp(listener->endpoint, Clock::now() + std::chrono::seconds(2));
+  const auto fd = ConnectControl(listener->endpoint, Clock::now() + std::chrono::seconds(2));
   EXPECT_EQ(fd.status().code(), StatusCode::kUnavailable) << fd.status();
 }
 

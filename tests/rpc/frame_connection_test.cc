@@ -140,7 +140,7 @@ TEST(FrameServerTest, AcceptsAndAnswers) {
   ASSERT_TRUE(server.ok()) << server.status();
   std::thread client([endpoint = (*server)->endpoint()] {
     const TimePoint deadline = Clock::now() + std::chrono::seconds(5);
-    const auto fd = ConnectTcp(endpoint, deadline);
+    const auto fd = ConnectControl(endpoint, deadline);
     ASSERT_TRUE(fd.ok()) << fd.status();
     BlockingSocket socket(*fd);
     ASSERT_TRUE(socket.Send(Beat(5), deadline).ok());

@@ -56,12 +56,12 @@ TimePoint In(double seconds) { return Clock::now() + FromSeconds(seconds); }
 // One byte to and from every peer each step: rank 0 takes the flags in, gives their "or" back.
 class Peers {
  public:
-  Peers(int rank, const Listener& listener) : rank_(rank), listen_fd_(listener.fd) {}
+  Peers(int rank, const ControlListener& listener) : rank_(rank), listen_fd_(listener.fd) {}
 
   Status Join(const control::Start& start) {
     if (rank_ != 0) {
-      WEFT_ASSIGN_OR_RETURN(const Endpoint root, ParseEndpoint(start.endpoints(0)));
-      WEFT_ASSIGN_OR_RETURN(const int fd, ConnectTcp(root, In(5)));
+      WEFT_ASSIGN_OR_RETURN(const Endpoint root, Endpoint::Parse(start.endpoints(0)));
+      WEFT_ASSIGN_OR_RETURN(const int fd, ConnectControl(root, In(5)));
       fds_ = {fd};
       return OkStatus();
     }
@@ -110,7 +110,7 @@ class FakeWorker {
         channel_({.fd = fd, .rank = rank, .on_lost = [](const Status&) { std::_Exit(1); }}) {}
 
   Status Run() {
-    WEFT_ASSIGN_OR_RETURN(const Listener listener, ListenTcp({"127.0.0.1", 0}));
+    WEFT_ASSIGN_OR_RETURN(const ControlListener listener, ListenControl({"127.0.0.1", 0}));
     control::WorkerMessage hello;
     hello.mutable_hello()->set_pid(::getpid());
     hello.mutable_hello()->set_endpoint(listener.endpoint.ToString());
