@@ -88,6 +88,13 @@ TEST(BpeTokenizer, MergesByRank) {
   EXPECT_EQ(tokenizer.Encode(""), Ids{});
 }
 
+TEST(BpeTokenizer, TheSmallerRankGoesFirst) {
+  auto vocabulary = BpeVocabulary::Parse("#v\na b\nb c\n", 0, "ranks");
+  ASSERT_TRUE(vocabulary.ok()) << vocabulary.status();
+  const Ids expected = {512, BpeByteId('c'), BpeByteId('d') + 256};
+  EXPECT_EQ(BpeTokenizer(**vocabulary).Encode("abcd"), expected);
+}
+
 TEST(BpeTokenizer, PadsWithZeros) {
   const auto vocabulary = Tiny();
   std::vector<int32_t> ids(6, -1);

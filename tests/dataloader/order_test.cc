@@ -155,18 +155,23 @@ TEST(SampleOrder, EpochsAndSeedsDiffer) {
   EXPECT_LT(same_places(epoch_of(1, 1), epoch_of(2, 0)), 12);  // no seed + epoch
 }
 
-// Main chunks stay whole and in one lane, so that one reader fetches each once.
+// Main chunks stay whole and in one lane, so that one reader fetches each once; in later epochs too,
+// which begin in the middle of the lanes.
 TEST(SampleOrder, ALaneReadsWholeChunks) {
-  const Case c{Shards(20000, 1000), 1, 16, 16, 20, 4};
+  const Case c{Shards(20005, 1000), 1, 16, 16, 20, 4};
   const SampleOrder order = MakeOrder(c);
-  std::map<uint64_t, std::set<int64_t>> lanes_of_chunk;
-  const int64_t main_steps = (20000 - 15) / (16 * 20) * 20;
-  for (int64_t step = 0; step < main_steps; ++step) {
-    for (int64_t lane = 0; lane < 16; ++lane)
-      lanes_of_chunk[order.At(step, 0, lane).id / 20].insert(lane);
+  std::map<uint64_t, std::map<uint64_t, std::set<int64_t>>> lanes_of_chunk;  // by epoch
+  for (int64_t step = 0; step < 3 * 20005 / 16; ++step) {
+    for (int64_t lane = 0; lane < 16; ++lane) {
+      const SampleRef ref = order.At(step, 0, lane);
+      lanes_of_chunk[ref.epoch][ref.id / 20].insert(lane);
+    }
   }
-  EXPECT_EQ(lanes_of_chunk.size(), static_cast<size_t>(main_steps / 20 * 16));
-  for (const auto& [chunk, lanes] : lanes_of_chunk) EXPECT_EQ(lanes.size(), 1u) << chunk;
+  for (uint64_t epoch = 0; epoch < 2; ++epoch) {
+    int whole = 0;
+    for (const auto& [chunk, lanes] : lanes_of_chunk[epoch]) whole += lanes.size() == 1;
+    EXPECT_GE(whole, (20005 - 15) / (16 * 20) * 16) << epoch;
+  }
 }
 
 // Neighbours in a lane come from different chunks while the window has as many.
@@ -211,6 +216,17 @@ TEST(SampleOrder, SubstitutesComeFromTheSameWindowAndEpoch) {
     // The entry k places on; past the window's end it starts again.
     EXPECT_EQ(substitute, order.At((70 + k) % 80, 0, 3));
   }
+}
+
+// A run resumes under a newer build: the order never changes.
+TEST(SampleOrder, IsAlwaysTheSame) {
+  const SampleOrder order = MakeOrder({Shards(20005, 970), 2, 96, 48, 20, 4}, 3);
+  uint64_t hash = 0;
+  for (int64_t step = 0; step < 3 * 20005 / 96; ++step) {
+    for (int64_t row = 0; row < 96; ++row)
+      hash = HashCombine(hash, order.At(step, row / 48, row % 48).id);
+  }
+  EXPECT_EQ(hash, 0xbeddbdc02325c464u);
 }
 
 TEST(SampleOrder, RefusesWhatDoesNotDivide) {
