@@ -1,8 +1,12 @@
 #include "models/layers/activation.h"
 
+#include <ATen/Parallel.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/sigmoid.h>
 #include <torch/csrc/autograd/custom_function.h>
+
+#include "models/layers/cpu_kernels.h"
 
 namespace weft {
 namespace {
@@ -12,29 +16,65 @@ using torch::autograd::variable_list;
 
 constexpr double kSlope = 1.702;
 
-at::Tensor Wide(const at::Tensor& x) {
-  return x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x;
+// Elements that a thread takes at a time.
+constexpr int64_t kGrain = 1 << 15;
+
+bool HasKernel(const at::Tensor& x) {
+  return x.is_cpu() && (x.scalar_type() == at::kFloat || x.scalar_type() == at::kBFloat16);
+}
+
+template <typename T>
+at::Tensor KernelForward(const at::Tensor& x) {
+  at::Tensor y = at::empty_like(x);
+  const auto* in = static_cast<const T*>(x.const_data_ptr());
+  auto* out = static_cast<T*>(y.data_ptr());
+  at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    cpu::QuickGeluForward(in + begin, out + begin, end - begin);
+  });
+  return y;
+}
+
+template <typename T>
+at::Tensor KernelBackward(const at::Tensor& x, const at::Tensor& dy) {
+  at::Tensor dx = at::empty_like(x);
+  const auto* in = static_cast<const T*>(x.const_data_ptr());
+  const auto* grad = static_cast<const T*>(dy.const_data_ptr());
+  auto* out = static_cast<T*>(dx.data_ptr());
+  at::parallel_for(0, x.numel(), kGrain, [&](int64_t begin, int64_t end) {
+    cpu::QuickGeluBackward(in + begin, grad + begin, out + begin, end - begin);
+  });
+  return dx;
+}
+
+at::Tensor Forward(const at::Tensor& x) {
+  if (!HasKernel(x)) return at::mul(x, kSlope).sigmoid_().mul_(x);
+  return x.scalar_type() == at::kFloat ? KernelForward<float>(x)
+                                       : KernelForward<cpu::BFloat16Bits>(x);
+}
+
+// d/dx = g + 1.702 x g (1 - g) with g = sigmoid(1.702 x).
+at::Tensor Backward(const at::Tensor& x, const at::Tensor& dy) {
+  if (!HasKernel(x)) {
+    const at::Tensor gate = at::mul(x, kSlope).sigmoid_();
+    return at::mul(gate, x).mul_(gate.neg().add_(1)).mul_(kSlope).add_(gate).mul_(dy);
+  }
+  return x.scalar_type() == at::kFloat ? KernelBackward<float>(x, dy)
+                                       : KernelBackward<cpu::BFloat16Bits>(x, dy);
 }
 
 struct QuickGeluFunction : torch::autograd::Function<QuickGeluFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& x) {
     ctx->save_for_backward({x});
-    const at::Tensor wide = Wide(x);
-    return at::mul(wide, kSlope).sigmoid_().mul_(wide).to(x.scalar_type());
+    return Forward(x);
   }
 
-  // d/dx = g + 1.702 x g (1 - g) with g = sigmoid(1.702 x).
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const at::Tensor x = ctx->get_saved_variables()[0];
-    const at::Tensor wide = Wide(x);
-    const at::Tensor gate = at::mul(wide, kSlope).sigmoid_();
-    at::Tensor slope = at::mul(gate, wide).mul_(gate.neg().add_(1)).mul_(kSlope).add_(gate);
-    return {slope.mul_(Wide(grads[0])).to(x.scalar_type())};
+    return {Backward(ctx->get_saved_variables()[0], grads[0].contiguous())};
   }
 };
 
 }  // namespace
 
-at::Tensor QuickGelu(const at::Tensor& x) { return QuickGeluFunction::apply(x); }
+at::Tensor QuickGelu(const at::Tensor& x) { return QuickGeluFunction::apply(x.contiguous()); }
 
 }  // namespace weft

@@ -5,6 +5,8 @@
 #include <ATen/ops/sum.h>
 #include <torch/csrc/autograd/custom_function.h>
 
+#include "models/layers/cpu_kernels.h"
+
 namespace weft {
 namespace {
 
@@ -23,6 +25,20 @@ void AddProduct(const at::Tensor& sum, const at::Tensor& a, const at::Tensor& b)
     target.addmm_(a, b);
   } else {
     target.add_(at::mm(a, b));
+  }
+}
+
+// sum += the column sums of dy.
+void AddColumns(const at::Tensor& sum, const at::Tensor& dy) {
+  const at::Tensor rows = dy.contiguous();
+  if (sum.is_cpu() && sum.scalar_type() == at::kFloat && rows.scalar_type() == at::kBFloat16) {
+    cpu::AddColumnSums(static_cast<const cpu::BFloat16Bits*>(rows.const_data_ptr()), rows.size(0),
+                       rows.size(1), sum.data_ptr<float>());
+  } else if (sum.is_cpu() && sum.scalar_type() == at::kFloat && rows.scalar_type() == at::kFloat) {
+    cpu::AddColumnSums(rows.const_data_ptr<float>(), rows.size(0), rows.size(1),
+                       sum.data_ptr<float>());
+  } else {
+    at::Tensor(sum).add_(at::sum(rows, {0}, /*keepdim=*/false, sum.scalar_type()));
   }
 }
 
@@ -53,8 +69,7 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
       }
     }
     if (bias != nullptr && bias->trainable()) {
-      at::Tensor(bias->main_grad)
-          .add_(at::sum(dy, {0}, /*keepdim=*/false, bias->main_grad.scalar_type()));
+      AddColumns(bias->main_grad, dy);
     }
     at::Tensor dx;
     if (ctx->needs_input_grad(0)) dx = at::mm(dy, InOut(weight->value, layout).t());

@@ -11,6 +11,7 @@
 #include <string>
 
 #include "cluster/base/logging.h"
+#include "parallel/memory.h"
 #include "tests/models/clip_fixture.h"
 
 namespace weft::testing {
@@ -55,6 +56,7 @@ double MatmulRate(at::ScalarType type, int64_t rows, int64_t width) {
 }
 
 int Main(int argc, char** argv) {
+  KeepFreedMemory();
   at::set_num_threads(1);
   const std::string precision = argc > 1 ? argv[1] : "bf16";
   const int micro_batch = argc > 2 ? std::atoi(argv[2]) : 64;

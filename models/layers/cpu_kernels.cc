@@ -1,0 +1,114 @@
+#include "models/layers/cpu_kernels.h"
+
+#include <algorithm>
+#include <bit>
+
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__)
+#define WEFT_CPU_CLONES \
+  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), optimize("O3")))
+#else
+#define WEFT_CPU_CLONES
+#endif
+
+namespace weft::cpu {
+namespace {
+
+constexpr float kSlope = 1.702f;
+
+#define WEFT_INLINE inline __attribute__((always_inline))
+
+WEFT_INLINE float Load(const float* p) { return *p; }
+WEFT_INLINE float Load(const BFloat16Bits* p) {
+  return std::bit_cast<float>(static_cast<uint32_t>(*p) << 16);
+}
+WEFT_INLINE void Store(float value, float* p) { *p = value; }
+// Rounds to nearest even; NaN stays NaN.
+WEFT_INLINE void Store(float value, BFloat16Bits* p) {
+  const auto bits = std::bit_cast<uint32_t>(value);
+  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+  *p = static_cast<BFloat16Bits>(value != value ? 0x7fc0 : rounded);
+}
+
+// exp(x) = 2^n exp(r), |r| <= ln 2 / 2, exp(r) by its series to r^7: relative error about 1e-7. No branches, so that the
+// compiler turns a loop over it into vectors.
+WEFT_INLINE float Exp(float x) {
+  x = x < -87.0f ? -87.0f : x;
+  x = x > 87.0f ? 87.0f : x;
+  constexpr float kRound =
+      12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  const float shifted = x * 1.44269504f + kRound;
+  const float n = shifted - kRound;
+  const float r = (x - n * 0.693145752f) - n * 1.42860677e-6f;
+  float sum = 1.0f / 5040;
+  sum = sum * r + 1.0f / 720;
+  sum = sum * r + 1.0f / 120;
+  sum = sum * r + 1.0f / 24;
+  sum = sum * r + 1.0f / 6;
+  sum = sum * r + 0.5f;
+  sum = sum * r + 1.0f;
+  sum = sum * r + 1.0f;
+  const uint32_t exponent = (std::bit_cast<uint32_t>(shifted) - std::bit_cast<uint32_t>(kRound))
+                            << 23;
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(sum) + exponent);
+}
+
+WEFT_INLINE float Gate(float x) { return 1.0f / (1.0f + Exp(-kSlope * x)); }
+
+template <typename T>
+WEFT_INLINE void ForwardLoop(const T* __restrict x, T* __restrict y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float value = Load(x + i);
+    Store(value * Gate(value), y + i);
+  }
+}
+
+template <typename T>
+WEFT_INLINE void BackwardLoop(const T* __restrict x, const T* __restrict dy, T* __restrict dx,
+                              int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    const float value = Load(x + i);
+    const float gate = Gate(value);
+    Store(Load(dy + i) * (gate + kSlope * value * gate * (1.0f - gate)), dx + i);
+  }
+}
+
+// Columns in strips that stay in the first-level cache.
+template <typename T>
+WEFT_INLINE void ColumnLoop(const T* __restrict x, int64_t rows, int64_t columns,
+                            float* __restrict sum) {
+  constexpr int64_t kStrip = 1024;
+  float strip[kStrip];
+  for (int64_t begin = 0; begin < columns; begin += kStrip) {
+    const int64_t width = std::min(kStrip, columns - begin);
+    for (int64_t c = 0; c < width; ++c) strip[c] = 0;
+    for (int64_t row = 0; row < rows; ++row) {
+      const T* in = x + row * columns + begin;
+      for (int64_t c = 0; c < width; ++c) strip[c] += Load(in + c);
+    }
+    for (int64_t c = 0; c < width; ++c) sum[begin + c] += strip[c];
+  }
+}
+
+}  // namespace
+
+WEFT_CPU_CLONES void QuickGeluForward(const float* x, float* y, int64_t n) { ForwardLoop(x, y, n); }
+WEFT_CPU_CLONES void QuickGeluForward(const BFloat16Bits* x, BFloat16Bits* y, int64_t n) {
+  ForwardLoop(x, y, n);
+}
+WEFT_CPU_CLONES void QuickGeluBackward(const float* x, const float* dy, float* dx, int64_t n) {
+  BackwardLoop(x, dy, dx, n);
+}
+WEFT_CPU_CLONES void QuickGeluBackward(const BFloat16Bits* x, const BFloat16Bits* dy,
+                                       BFloat16Bits* dx, int64_t n) {
+  BackwardLoop(x, dy, dx, n);
+}
+WEFT_CPU_CLONES void AddColumnSums(const float* x, int64_t rows, int64_t columns, float* sum) {
+  ColumnLoop(x, rows, columns, sum);
+}
+WEFT_CPU_CLONES void AddColumnSums(const BFloat16Bits* x, int64_t rows, int64_t columns,
+                                   float* sum) {
+  ColumnLoop(x, rows, columns, sum);
+}
+
+}  // namespace weft::cpu
