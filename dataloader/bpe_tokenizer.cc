@@ -48,8 +48,8 @@ ByteSymbols MakeByteSymbols() {
 }
 
 const ByteSymbols& Symbols() {
-  static const ByteSymbols* const symbols = new ByteSymbols(MakeByteSymbols());
-  return *symbols;
+  static const ByteSymbols* const kSymbols = new ByteSymbols(MakeByteSymbols());
+  return *kSymbols;
 }
 
 uint64_t PairKey(int left, int right) {

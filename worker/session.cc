@@ -153,6 +153,7 @@ LoaderOptions Session::MakeLoaderOptions() const {
   options.seed = recipe_.seed();
   options.image_size = recipe_.model().clip().image_size();
   options.context_length = recipe_.model().clip().context_length();
+  options.vocab_size = recipe_.model().clip().vocab_size();
   options.first_slot = parallel_->slots().first;
   options.num_slots = parallel_->slots().count;
   options.end_step = recipe_.steps();
