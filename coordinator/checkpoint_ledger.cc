@@ -74,7 +74,7 @@ Actions CheckpointLedger::OnSaveRequest(TimePoint now, Token token, int rank, in
     return {SendOutcome{rank, step, 0, false, failed_reason_}};
   }
   if (!save_) {
-    save_.emplace();
+    save_ = Save();  // emplace() of a nested class with initialisers is beyond clang 14
     save_->name = {step, token_.epoch, token_.generation, 0};
     save_->since = now;
     save_->train_state = train_state;

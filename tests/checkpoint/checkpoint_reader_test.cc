@@ -221,7 +221,9 @@ TEST_F(CheckpointReaderTest, MissingShardIsNamed) {
   ASSERT_TRUE(fs_.Remove(ShardPath(1)).ok());
   const Status status = CheckpointReader::Open(&fs_, "ckpt", manifest_).status();
   EXPECT_EQ(status.code(), StatusCode::kCorruption);
-  EXPECT_NE(status.message().find("shard-00001-of-00002.bin: the file is missing"), std::string::npos) << status;
+  EXPECT_NE(status.message().find("shard-00001-of-00002.bin: the file is missing"),
+            std::string::npos)
+      << status;
 }
 
 }  // namespace
