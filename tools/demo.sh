@@ -22,7 +22,7 @@ pick() {
 
 say "Pictures and captions (Debian package openclipart-png)"
 "$bin/weft" data pack openclipart --out "$data" --short 96 --cache build/demo/cache
-"$bin/weft" data vocab --captions-from "$data/train-*.tar" --size 2562 --out "$data/vocab.txt"
+"$bin/weft" data vocab --captions-from "$data/train-{000000..000007}.tar" --size 2562 --out "$data/vocab.txt"
 
 # recipe_number FIELD: what the recipe says, defaults filled in.
 recipe_number() {
