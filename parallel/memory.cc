@@ -2,14 +2,12 @@
 
 #include <malloc.h>
 
-#include <limits>
-
 namespace weft {
 
 void KeepFreedMemory() {
-#ifdef M_MMAP_THRESHOLD
-  mallopt(M_MMAP_THRESHOLD, std::numeric_limits<int>::max());
-  mallopt(M_TRIM_THRESHOLD, std::numeric_limits<int>::max());
+#ifdef M_MMAP_MAX
+  mallopt(M_MMAP_MAX, 0);  // large blocks come from the heap too
+  mallopt(M_TRIM_THRESHOLD, -1);
   mallopt(M_TOP_PAD, 64 << 20);
 #endif
 }

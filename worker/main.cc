@@ -1,7 +1,6 @@
 // weft-worker: one rank. Started by an agent, which it obeys over an inherited socket; never by hand.
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
-#include <malloc.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -15,6 +14,7 @@
 #include "cluster/base/logging.h"
 #include "cluster/comm/tcp_communicator.h"
 #include "cluster/rpc/worker_channel.h"
+#include "parallel/memory.h"
 #include "worker/progress_reporter.h"
 #include "worker/saver.h"
 #include "worker/session.h"
@@ -30,14 +30,6 @@ struct WorkerOptions {
   int rank = -1;
   std::string bind = "127.0.0.1";
 };
-
-// Activations come and go by the hundred megabytes each step. By default glibc gives such blocks back to the kernel, and
-// touching fresh pages costs more than the arithmetic on them: keep them.
-void KeepFreedMemory() {
-  ::mallopt(M_MMAP_MAX, 0);
-  ::mallopt(M_TRIM_THRESHOLD, -1);
-  ::mallopt(M_TOP_PAD, 64 << 20);
-}
 
 StatusOr<WorkerOptions> ParseArguments(int argc, char** argv) {
   WorkerOptions options;

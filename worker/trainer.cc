@@ -9,6 +9,14 @@
 namespace weft {
 namespace {
 
+// A run is not done before its result is safe; what was committed before is untouched.
+Status LastSaveFailed(int64_t step) {
+  return ResourceExhausted(
+      "the last checkpoint (step " + std::to_string(step) +
+      ") could not be saved, see the warning above; make room and start again: the run goes on "
+      "from its last commit");
+}
+
 // Does a checkpoint follow after `done` steps?
 bool SaveIsDue(const Recipe& recipe, int64_t done) {
   const int64_t every = recipe.run().checkpoint_every();
@@ -38,11 +46,13 @@ Status Trainer::Run() {
   for (; done < steps; ++done) {
     WEFT_ASSIGN_OR_RETURN(const bool stop, AgreeOnStop());
     if (stop) {
-      WEFT_RETURN_IF_ERROR(Save(done));
+      WEFT_RETURN_IF_ERROR(Save(done).status());
       return SendFinished(done, /*complete=*/false);
     }
     WEFT_RETURN_IF_ERROR(StepAndRecord(done));
-    if (SaveIsDue(session_->recipe(), done + 1)) WEFT_RETURN_IF_ERROR(Save(done + 1));
+    if (!SaveIsDue(session_->recipe(), done + 1)) continue;
+    WEFT_ASSIGN_OR_RETURN(const bool committed, Save(done + 1));
+    if (!committed && done + 1 == steps) return LastSaveFailed(done + 1);
   }
   if (session_->recipe().eval().retrieval()) WEFT_RETURN_IF_ERROR(Evaluate(done));
   return SendFinished(done, /*complete=*/true);
@@ -88,9 +98,9 @@ Status Trainer::SendRecord(int64_t step, const StepResult& result) {
   return channel_->Send(message);
 }
 
-Status Trainer::Save(int64_t step) {
+StatusOr<bool> Trainer::Save(int64_t step) {
   // A step that was tried, with or without success, is not tried again at once.
-  if (last_attempted_save_ == step) return OkStatus();
+  if (last_attempted_save_ == step) return true;
   last_attempted_save_ = step;
   progress_->Enter(control::PHASE_SAVING, step);
   const TimePoint before = Clock::now();
@@ -99,9 +109,9 @@ Status Trainer::Save(int64_t step) {
     slices.push_back(FlatSlice(slice.name, slice.dtype, slice.global_shape, slice.flat_begin,
                                slice.flat_end, slice.data));
   }
-  const StatusOr<bool> committed = saver_->Save(session_->TrainStateAt(step), slices);
+  StatusOr<bool> committed = saver_->Save(session_->TrainStateAt(step), slices);
   save_wait_s_ += ToSeconds(Clock::now() - before);
-  return committed.status();
+  return committed;
 }
 
 Status Trainer::Evaluate(int64_t step) {

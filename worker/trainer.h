@@ -26,7 +26,8 @@ class Trainer {
   // One small all-reduce that opens each step, so that all ranks stop at the same one.
   StatusOr<bool> AgreeOnStop();
   Status StepAndRecord(int64_t step);
-  Status Save(int64_t step);
+  // Was it committed? A save that fails is no error.
+  StatusOr<bool> Save(int64_t step);
   Status SendRecord(int64_t step, const StepResult& result);
   Status Evaluate(int64_t step);
   Status SendFinished(int64_t step, bool complete);
