@@ -174,7 +174,8 @@ std::string LossCurveSvg(const std::vector<StepPoint>& steps) {
            " stroke=#e8ebef /><text x=48 y=" + Fixed(y(loss) + 4, 1) +
            " font-size=12 text-anchor=end fill=#5a6472>" + Fixed(loss, 2) +
            "</text><text x=" + Fixed(x(step), 1) +
-           " y=294 font-size=12 text-anchor=middle fill=#5a6472>" + Fixed(step, 0) + "</text>";
+           " y=294 font-size=12 text-anchor=" + (i == 4 ? "end" : "middle") + " fill=#5a6472>" +
+           Fixed(step, 0) + "</text>";
   }
   svg += "<polyline fill=none stroke=#2457c5 stroke-width=1.8 points=\"";
   const size_t stride = std::max<size_t>(1, steps.size() / 1000);

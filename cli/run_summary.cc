@@ -47,6 +47,7 @@ std::vector<StepPoint> ReadSteps(const std::string& run_dir) {
 void ReadEvents(const std::string& run_dir, RunSummary* summary) {
   for (const Json& line : ReadJsonLines(JoinPath(run_dir, "events.jsonl"))) {
     RunEvent event{line.value("kind", ""), line.value("text", ""), line.value("time", 0.0)};
+    if (event.kind == "state") continue;  // each is followed by an event that says more
     if (event.kind == "worker_lost") ++summary->kills;
     if (event.kind == "recovered") {
       summary->recovery_seconds = std::max(summary->recovery_seconds, line.value("seconds", 0.0));
