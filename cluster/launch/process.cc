@@ -137,25 +137,29 @@ StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Spawn(
     ::waitpid(pid, nullptr, 0);
     return ErrnoStatus("start " + options.argv[0], error);
   }
-  std::unique_ptr<ChildProcess> child(new ChildProcess(pid, std::move(on_exit)));
-  child->Watch(loop);
+  std::unique_ptr<ChildProcess> child(new ChildProcess(loop, pid, std::move(on_exit)));
+  child->Watch();
   return child;
 }
 
-void ChildProcess::Watch(EventLoop* loop) {
+void ChildProcess::Watch() {
   pidfd_ = static_cast<int>(::syscall(SYS_pidfd_open, pid_, 0));
-  if (pidfd_ >= 0) {
-    watch_ = loop->OnReadable(pidfd_, [this] { OnMaybeExited(); });
-  } else {  // a kernel before 5.3
-    watch_ = loop->Every(std::chrono::milliseconds(10), [this] { OnMaybeExited(); });
-  }
+  if (pidfd_ < 0) return Poll();  // a kernel before 5.3
+  watch_ = loop_->OnReadable(pidfd_, [this] {
+    // The pidfd of a process with threads can be readable a moment before waitid knows of its end.
+    if (!ReapIfEnded()) Poll();
+  });
 }
 
-void ChildProcess::OnMaybeExited() {
+void ChildProcess::Poll() {
+  watch_ = loop_->Every(std::chrono::milliseconds(5), [this] { ReapIfEnded(); });
+}
+
+bool ChildProcess::ReapIfEnded() {
   siginfo_t info = {};
   if (::waitid(P_PID, static_cast<id_t>(pid_), &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
       info.si_pid == 0) {
-    return;
+    return false;
   }
   // What it started and left behind goes with it; the unreaped leader still keeps the group's number.
   ::kill(-pid_, SIGKILL);
@@ -163,7 +167,8 @@ void ChildProcess::OnMaybeExited() {
   ::waitpid(pid_, &wait_status, 0);
   reaped_ = true;
   watch_.reset();
-  on_exit_(ToExit(wait_status));
+  on_exit_(ToExit(wait_status));  // may destroy this
+  return true;
 }
 
 void ChildProcess::Signal(int signal) {

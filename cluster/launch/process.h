@@ -52,11 +52,14 @@ class ChildProcess {
   void Signal(int signal);
 
  private:
-  ChildProcess(pid_t pid, std::function<void(ProcessExit)> on_exit)
-      : pid_(pid), on_exit_(std::move(on_exit)) {}
-  void Watch(EventLoop* loop);
-  void OnMaybeExited();
+  ChildProcess(EventLoop* loop, pid_t pid, std::function<void(ProcessExit)> on_exit)
+      : loop_(loop), pid_(pid), on_exit_(std::move(on_exit)) {}
+  void Watch();
+  void Poll();
+  // False if it has not ended yet.
+  bool ReapIfEnded();
 
+  EventLoop* const loop_;
   const pid_t pid_;
   const std::function<void(ProcessExit)> on_exit_;
   bool reaped_ = false;
