@@ -10,9 +10,12 @@
 
 namespace weft {
 
+// Between the projections: q, k and v of every head [b, s, 3, heads, d] -> [b, s, heads, d], scaled by 1/sqrt(d).
+// causal: a token sees itself and those before it.
+at::Tensor AttendHeads(const at::Tensor& qkv, bool causal);
+
 class Attention {
  public:
-  // causal: a token sees itself and those before it.
   Attention(Linear in_proj, Linear out_proj, int64_t heads, bool causal)
       : in_proj_(in_proj), out_proj_(out_proj), heads_(heads), causal_(causal) {}
 

@@ -90,8 +90,80 @@ WEFT_INLINE void ColumnLoop(const T* __restrict x, int64_t rows, int64_t columns
   }
 }
 
+// Sums run in kLanes interleaved parts, so that they are vectors in a fixed order.
+constexpr int64_t kLanes = 16;
+
+WEFT_INLINE float AddLanes(const float* lanes) {
+  float sum = 0;
+  for (int64_t lane = 0; lane < kLanes; ++lane) sum += lanes[lane];
+  return sum;
+}
+
+// One row of SoftmaxBackward over its first `n` columns.
+template <typename T>
+WEFT_INLINE void SoftmaxRow(T* __restrict scores, T* __restrict grads, int64_t n, float scale) {
+  const int64_t whole = n / kLanes * kLanes;
+  float most[kLanes];
+  for (int64_t lane = 0; lane < kLanes; ++lane) most[lane] = Load(scores);
+  for (int64_t j = 0; j < whole; j += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const float value = Load(scores + j + lane);
+      most[lane] = value > most[lane] ? value : most[lane];
+    }
+  }
+  float max = most[0];
+  for (int64_t lane = 1; lane < kLanes; ++lane) max = most[lane] > max ? most[lane] : max;
+  for (int64_t j = whole; j < n; ++j) max = Load(scores + j) > max ? Load(scores + j) : max;
+
+  // The exponentials are computed twice instead of being kept: a row may be of any length.
+  float sums[kLanes] = {};
+  float dots[kLanes] = {};
+  for (int64_t j = 0; j < whole; j += kLanes) {
+    for (int64_t lane = 0; lane < kLanes; ++lane) {
+      const float e = Exp((Load(scores + j + lane) - max) * scale);
+      sums[lane] += e;
+      dots[lane] += e * Load(grads + j + lane);
+    }
+  }
+  for (int64_t j = whole; j < n; ++j) {
+    const float e = Exp((Load(scores + j) - max) * scale);
+    sums[j - whole] += e;
+    dots[j - whole] += e * Load(grads + j);
+  }
+  const float inverse = 1.0f / AddLanes(sums);
+  const float dot = AddLanes(dots) * inverse;
+  for (int64_t j = 0; j < n; ++j) {
+    const float p = Exp((Load(scores + j) - max) * scale) * inverse;
+    Store(p * (Load(grads + j) - dot) * scale, grads + j);
+    Store(p, scores + j);
+  }
+}
+
+template <typename T>
+WEFT_INLINE void SoftmaxLoop(T* scores, T* grads, int64_t rows, int64_t columns, float scale,
+                             bool causal) {
+  for (int64_t row = 0; row < rows; ++row) {
+    T* const s = scores + row * columns;
+    T* const g = grads + row * columns;
+    const int64_t n = causal ? row % columns + 1 : columns;
+    SoftmaxRow(s, g, n, scale);
+    for (int64_t j = n; j < columns; ++j) {
+      s[j] = 0;
+      g[j] = 0;
+    }
+  }
+}
+
 }  // namespace
 
+WEFT_CPU_CLONES void SoftmaxBackward(float* scores, float* d_probabilities, int64_t rows,
+                                     int64_t columns, float scale, bool causal) {
+  SoftmaxLoop(scores, d_probabilities, rows, columns, scale, causal);
+}
+WEFT_CPU_CLONES void SoftmaxBackward(BFloat16Bits* scores, BFloat16Bits* d_probabilities,
+                                     int64_t rows, int64_t columns, float scale, bool causal) {
+  SoftmaxLoop(scores, d_probabilities, rows, columns, scale, causal);
+}
 WEFT_CPU_CLONES void QuickGeluForward(const float* x, float* y, int64_t n) { ForwardLoop(x, y, n); }
 WEFT_CPU_CLONES void QuickGeluForward(const BFloat16Bits* x, BFloat16Bits* y, int64_t n) {
   ForwardLoop(x, y, n);

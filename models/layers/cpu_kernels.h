@@ -21,4 +21,12 @@ void QuickGeluBackward(const BFloat16Bits* x, const BFloat16Bits* dy, BFloat16Bi
 void AddColumnSums(const float* x, int64_t rows, int64_t columns, float* sum);
 void AddColumnSums(const BFloat16Bits* x, int64_t rows, int64_t columns, float* sum);
 
+// The backward of softmax(scale * scores) by rows, with the probabilities on the way. `rows` rows of `columns`; scores become
+// probabilities, and d_probabilities become the gradient of the scores before scaling. causal: row i (mod columns) has
+// the columns 0 ... i only, the others become 0.
+void SoftmaxBackward(float* scores, float* d_probabilities, int64_t rows, int64_t columns,
+                     float scale, bool causal);
+void SoftmaxBackward(BFloat16Bits* scores, BFloat16Bits* d_probabilities, int64_t rows,
+                     int64_t columns, float scale, bool causal);
+
 }  // namespace weft::cpu

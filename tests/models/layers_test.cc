@@ -4,9 +4,11 @@
 #include <torch/csrc/autograd/autograd.h>
 
 #include "models/layers/activation.h"
+#include "models/layers/attention.h"
 #include "models/layers/embedding.h"
 #include "models/layers/linear.h"
 #include "models/layers/patches.h"
+#include "parallel/engine/dtypes.h"
 #include "parallel/engine/parameter_store.h"
 
 namespace weft {
@@ -115,6 +117,32 @@ TEST(QuickGeluTest, MatchesItsFormulaInEveryType) {
   EXPECT_EQ(edge[1].item<float>(), 1e30f);
   EXPECT_TRUE(std::isnan(edge[2].item<float>()));
   EXPECT_TRUE(std::isnan(QuickGelu(at::full({64}, std::nan(""), at::kBFloat16))[3].item<float>()));
+}
+
+// The part between the projections.
+TEST(AttentionTest, MatchesAutogradInEveryType) {
+  for (const Precision precision : {FP64, FP32, BF16}) {
+    const double tolerance = precision == FP64 ? 1e-12 : precision == FP32 ? 2e-6 : 0.03;
+    for (const bool causal : {false, true}) {
+      const at::ScalarType type = ComputeType(precision);
+      const at::Tensor qkv =
+          Numbers({3, 19, 3, 2, 6}, 0.9).mul(0.4).to(type).set_requires_grad(true);
+      const at::Tensor dy = Numbers({3, 19, 2, 6}, 0.95).to(type);
+      const at::Tensor exact = qkv.detach().to(at::kDouble).set_requires_grad(true);
+      const auto parts = exact.permute({2, 0, 3, 1, 4}).unbind(0);
+      at::Tensor scores = at::matmul(parts[0], parts[1].transpose(2, 3)) / std::sqrt(6.0);
+      if (causal) scores = scores.masked_fill(at::ones({19, 19}, at::kBool).triu(1), -INFINITY);
+      const at::Tensor expected = at::matmul(at::softmax(scores, 3), parts[2]).transpose(1, 2);
+      const auto reference = torch::autograd::grad({expected}, {exact}, {dy.to(at::kDouble)});
+      const at::Tensor y = AttendHeads(qkv, causal);
+      const auto grads = torch::autograd::grad({y}, {qkv}, {dy});
+      EXPECT_TRUE(at::allclose(y.to(at::kDouble), expected, tolerance, tolerance))
+          << precision << causal;
+      const at::Tensor error =
+          (grads[0].to(at::kDouble) - reference[0]).abs().max() / reference[0].abs().max();
+      EXPECT_LT(error.item<double>(), tolerance) << precision << causal;
+    }
+  }
 }
 
 TEST(PatchesTest, ProjectionIsTheConvolution) {
