@@ -16,6 +16,7 @@ struct AgentFlags {
   std::string run_dir;
   int64_t capacity = 1;
   double connect_timeout_s = 60;
+  std::string data_host = "127.0.0.1";
   std::string worker_program;
   std::vector<std::string> inject;
 };
@@ -29,12 +30,16 @@ FlagParser MakeParser(AgentFlags* values) {
   flags.String("coordinator", &values->coordinator, "the coordinator's address");
   flags.String("token", &values->token, "the run's token: the second line of coord/endpoint");
   flags.Int("capacity", &values->capacity, "ranks that this machine takes");
+  flags.String(
+      "data-host", &values->data_host,
+      "address of this machine for the workers of other machines; loopback: there are none");
   flags.Double("connect-timeout", &values->connect_timeout_s,
                "seconds that the coordinator may take to appear");
   flags.String("worker-program", &values->worker_program,
                "the worker, for tests and debuggers; default: weft-worker beside this program");
   flags.Strings("inject", &values->inject, "a fault on purpose: kill:rank=1,step=33");
   flags.Example("weft agent --run-dir runs/a --capacity 4");
+  flags.Example("weft agent --run-dir shared/runs/a --capacity 4 --data-host 10.0.0.7");
   return flags;
 }
 
@@ -82,6 +87,7 @@ int AgentCommand(const std::vector<std::string>& args) {
   options.coordinator = found->endpoint;
   options.run_token = found->run_token;
   options.capacity = static_cast<int>(values.capacity);
+  options.data_host = values.data_host;
   options.worker_program = values.worker_program;
   options.connect_timeout = FromSeconds(values.connect_timeout_s);
   const AgentEnd end = RunAgent(options);

@@ -195,6 +195,7 @@ void Agent::OnSpawn(const control::Frame& frame) {
 void Agent::SpawnRank(int rank, const std::string& log_dir) {
   WorkerProcessOptions options;
   options.program = worker_program_;
+  options.data_host = options_.data_host;
   options.rank = rank;
   options.log_path = JoinPath(log_dir, "rank-" + std::to_string(rank) + ".g" +
                                            std::to_string(token_.generation()) + ".log");

@@ -21,6 +21,8 @@ struct AgentOptions {
   std::string run_token;
   // Ranks that this node can hold.
   int capacity = 1;
+  // Address of this machine that the workers of other machines reach. Loopback: all workers are on this machine.
+  std::string data_host = "127.0.0.1";
   // Path of weft-worker; empty: beside this program.
   std::string worker_program;
   // How long the coordinator may take to appear.

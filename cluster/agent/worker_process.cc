@@ -31,7 +31,8 @@ StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Spawn(EventLoop* loop,
       new WorkerProcess(loop, options.rank, std::move(callbacks)));
   worker->connection_ = std::make_unique<FrameConnection>(loop, fds[0], "worker of rank " + rank);
   ProcessOptions process;
-  process.argv = {options.program, "--control-fd", std::to_string(fds[1]), "--rank", rank};
+  process.argv = {options.program, "--control-fd",   std::to_string(fds[1]), "--rank", rank,
+                  "--bind",        options.data_host};
   // Ranks share the node's cores: threads of libgomp that wait must sleep.
   process.env = {{"GOMP_SPINCOUNT", "0"}};
   process.inherited_fds = {fds[1]};

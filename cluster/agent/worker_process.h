@@ -20,6 +20,8 @@ namespace weft {
 struct WorkerProcessOptions {
   std::string program;
   int rank = 0;
+  // Where the worker listens for its data-plane peers.
+  std::string data_host = "127.0.0.1";
   std::string log_path;
 };
 

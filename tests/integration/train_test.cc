@@ -141,9 +141,11 @@ TEST(Train, TwoMachinesWorthOfProcessesGiveTheSameLosses) {
   for (int i = 0; i < 1000 && !std::filesystem::exists(tiny.Path("apart/coord/endpoint")); ++i) {
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
-  const std::vector<std::string> agent = {WEFT_PROGRAM, "agent",      "--run-dir",
-                                          "apart",      "--capacity", "1"};
+  // Two addresses of the loopback network stand for two machines.
+  std::vector<std::string> agent = {WEFT_PROGRAM, "agent", "--run-dir",   "apart",
+                                    "--capacity", "1",     "--data-host", "127.0.0.1"};
   Program first(agent, tiny.directory());
+  agent.back() = "127.0.0.2";
   Program second(agent, tiny.directory());
   const ProgramResult result = coordinator.Wait(seconds(120));
   EXPECT_EQ(result.exit_code, 0) << result.output;
