@@ -1,4 +1,4 @@
-// Writes one rank's shard of a checkpoint into the directory that the coordinator granted (fault.md §5b, FORMAT.md):
+// Writes one rank's shard of a checkpoint into the directory that the coordinator granted (FORMAT.md):
 // .part with O_EXCL, payload with a CRC32C per 1 MiB block computed from memory before it is written, footer, fsync,
 // rename, fsync of the directory. Only then does the returned ShardInfo exist, and only a manifest that holds it makes
 // the shard count.

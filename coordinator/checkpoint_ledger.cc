@@ -314,7 +314,7 @@ Status CheckpointCommitter::Commit(const checkpoint::Manifest& manifest, bool* u
     *unknown = journal_->broken();
     return appended;
   }
-  // Write, sync, then check: only who is still the newest coordinator may announce (fault.md §5d.5).
+  // Write, sync, then check: only who is still the newest coordinator may announce.
   const StatusOr<bool> superseded = journal_->Superseded();
   if (!superseded.ok() || *superseded) {
     *unknown = true;

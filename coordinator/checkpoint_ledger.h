@@ -1,4 +1,4 @@
-// The two-phase commit of a sharded checkpoint (fault.md §5b).
+// The two-phase commit of a sharded checkpoint (checkpoint/FORMAT.md).
 //
 //   all ranks SaveRequest(step) -> BEGIN, mkdir -> SaveGrant to all -> all ShardPrepared -> coverage exact? -> manifest
 //   -> COMMIT (the commit point) -> SaveOutcome to all

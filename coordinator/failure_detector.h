@@ -2,7 +2,7 @@
 // counter of finished operations; the limit for standing still is learned from the step times,
 //   limit = max(floor, 5 * p99 of the step times),
 // with limits of their own for the first steps and for loading, saving and evaluating. All state is cleared at each
-// generation, so that stale events never kill a fresh one (fault.md §0.10, §5a.3).
+// generation, so that stale events never kill a fresh one.
 //
 // In a synchronous step all ranks stand still when one does, so the verdict names the rank that is furthest behind.
 //

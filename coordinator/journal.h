@@ -1,4 +1,4 @@
-// The coordinator's memory: an append-only log a coordinator epoch (fault.md §5d). A record is durable before any effect of
+// The coordinator's memory: an append-only log a coordinator epoch. A record is durable before any effect of
 // it is visible. Two coordinators can never both be believed:
 //   * epoch E is claimed by the exclusive creation of coord/epoch-E.log, then fsync of coord/, and only then are older
 //     logs read;

@@ -1,5 +1,5 @@
 // The fencing token: (coordinator epoch, membership generation). Order is lexicographic; a token is never used twice. A
-// receiver drops what carries a smaller one (fault.md §5a).
+// receiver drops what carries a smaller one.
 #pragma once
 
 #include <compare>
