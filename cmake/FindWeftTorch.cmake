@@ -86,11 +86,13 @@ if(WeftTorch_FOUND AND NOT TARGET Weft::TorchCpu)
     find_package(WeftCuda REQUIRED)
     # libtorch_cuda also wants libcufile, libnvshmem and libcusparseLt, which only GPU machines need to have:
     # --allow-shlib-undefined (above) lets it link without them.
+    # LINK_ONLY: no include folder is added, so the same compile commands as without CUDA, and all come from ccache.
+    # What includes CUDA's headers links Weft::Cuda or Weft::Nccl itself.
     add_library(Weft::TorchCuda INTERFACE IMPORTED GLOBAL)
     set_target_properties(
       Weft::TorchCuda
       PROPERTIES INTERFACE_LINK_LIBRARIES
-                 "Weft::TorchCpu;${WeftTorch_ROOT}/lib/libtorch_cuda.so;${WeftTorch_ROOT}/lib/libc10_cuda.so;Weft::Nccl;Weft::Cuda")
+                 "Weft::TorchCpu;${WeftTorch_ROOT}/lib/libtorch_cuda.so;${WeftTorch_ROOT}/lib/libc10_cuda.so;$<LINK_ONLY:Weft::Nccl>;$<LINK_ONLY:Weft::Cuda>")
     set(_weft_torch Weft::TorchCuda)
   endif()
   add_library(Weft::Torch INTERFACE IMPORTED GLOBAL)
