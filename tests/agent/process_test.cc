@@ -116,7 +116,7 @@ TEST_F(ProcessTest, TheChildDiesWithTheThreadThatStartedIt) {
   const pid_t parent = ::fork();
   if (parent == 0) {
     EventLoop loop;
-    auto child = ChildProcess::Spawn(&loop, Shell("sleep 60"), [](ProcessExit) {});
+    auto child = ChildProcess::Spawn(&loop, Shell("exec sleep 60"), [](ProcessExit) {});
     const std::string text = std::to_string((*child)->pid());
     (void)WriteFileDurably(PosixFileSystem(), file, text);
     loop.Run();
