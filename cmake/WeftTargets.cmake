@@ -150,6 +150,7 @@ function(weft_test)
                   ASAN_OPTIONS=detect_container_overflow=0:detect_odr_violation=0:alloc_dealloc_mismatch=0)
   gtest_discover_tests(
     ${arg_NAME}
+    NO_PRETTY_VALUES # they may be addresses, which change from run to run
     DISCOVERY_MODE PRE_TEST
     DISCOVERY_TIMEOUT 60
     PROPERTIES TIMEOUT ${arg_TIMEOUT} PROCESSORS ${arg_PROCESSORS} RUN_SERIAL ${arg_SERIAL})
