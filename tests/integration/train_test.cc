@@ -154,6 +154,30 @@ TEST(Train, TwoMachinesWorthOfProcessesGiveTheSameLosses) {
   EXPECT_EQ(tiny.LossBits("apart"), tiny.LossBits("straight"));
 }
 
+TEST(Train, FrozenTowerAndStartFromACheckpoint) {
+  TinyRun tiny;
+  ASSERT_EQ(tiny.Train("first").exit_code, 0);
+  std::string manifest;
+  for (const auto& entry : std::filesystem::directory_iterator(tiny.Path("first/ckpt"))) {
+    const std::string name = entry.path().filename();
+    if (name.find("MANIFEST-000024") == 0) manifest = "first/ckpt/" + name;
+  }
+  ASSERT_FALSE(manifest.empty());
+  const std::vector<std::string> tune = {"--set", "init_from[0].checkpoint=" + manifest,
+                                         "--set", "trainable=[visual.*]",
+                                         "--set", "steps=8"};
+  const ProgramResult two = tiny.Train("tuned", tune);
+  ASSERT_EQ(two.exit_code, 0) << two.output;
+  EXPECT_EQ(tiny.Weft({"checkpoint", "verify", "tuned"}).exit_code, 0);
+  // It starts where the first run ended, not from init, and does not depend on the ranks either.
+  EXPECT_NE(tiny.LossBits("tuned").at(1), tiny.LossBits("first").at(1));
+  std::vector<std::string> one = tune;
+  one.insert(one.end(), {"--set", "layout.dp=1", "--inject", "kill:rank=0,step=7"});
+  const ProgramResult alone = tiny.Train("tuned-alone", one);
+  ASSERT_EQ(alone.exit_code, 0) << alone.output;
+  EXPECT_EQ(tiny.LossBits("tuned-alone"), tiny.LossBits("tuned"));
+}
+
 TEST(Train, BadInputIsOneClearMessage) {
   TinyRun tiny;
   const ProgramResult unknown = tiny.Train("a", {"--set", "optimizer.lrr=1"});
