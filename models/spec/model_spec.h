@@ -20,6 +20,8 @@ struct ActivationSpec {
   std::vector<int64_t> dims;
   // false: ids, pixels, masks.
   bool differentiable = true;
+  // Rows of (sample, first dimension) are split over tp under sequence parallelism: [own rows, other dimensions].
+  bool sequence = false;
 };
 
 struct BlockSpec {

@@ -51,6 +51,18 @@ struct ParamSpec {
   bool keep_fp32 = false;
   // Dimension that tensor parallelism splits; -1: replicated.
   int tp_dim = -1;
+  // tp_dim is so many equal sections, each split by itself: 3 for fused q | k | v. REQUIRES tp_dim 0 if more than 1.
+  int tp_sections = 1;
+  // Parts of a section that cannot be split further: heads. 0: elements, split as evenly as they go. Fewer units than
+  // ranks: each unit lies on tp / units neighbouring ranks, and its gradient is summed over them.
+  int64_t tp_units = 0;
+  // Under sequence parallelism a rank's gradient is of its own rows only and is summed over tp: norms, biases of
+  // row-parallel layers.
+  bool sequence_partial = false;
+  // Not empty: a replica of that parameter with values and a gradient of its own. After the exchange the owner adds the
+  // replica's gradient, and the owner's new values go back. Init, norm, counts, optimizer state and checkpoints know the
+  // owner only.
+  std::string tie;
   // Block or join that owns it.
   std::string owner;
   // The optimizer clamps the value to this range after each step.
