@@ -1,7 +1,11 @@
 #include "models/spec/clip_spec.h"
 
 #include <cmath>
+#include <tuple>
 #include <utility>
+#include <vector>
+
+#include "models/spec/param_list.h"
 
 namespace weft {
 namespace {
@@ -14,30 +18,6 @@ bool Decays(const ParamSpec& param) {
   }
   return true;
 }
-
-// Builds the parameter list of one block.
-class Params {
- public:
-  explicit Params(BlockSpec* block) : block_(block) {}
-
-  ParamSpec& Add(const std::string& name, std::vector<int64_t> shape, Init init) {
-    ParamSpec param;
-    param.name = name;
-    param.shape = std::move(shape);
-    param.init = init;
-    param.owner = block_->name;
-    param.decay = Decays(param);
-    block_->params.push_back(std::move(param));
-    return block_->params.back();
-  }
-  void LayerNorm(const std::string& name, int64_t width) {
-    Add(name + ".weight", {width}, Init::Constant(1)).keep_fp32 = true;
-    Add(name + ".bias", {width}, Init::Constant(0)).keep_fp32 = true;
-  }
-
- private:
-  BlockSpec* block_;
-};
 
 // What differs between the towers' transformer blocks.
 struct TransformerInit {
@@ -52,9 +32,15 @@ struct Tower {
   std::string prefix;  // of block and parameter names: "visual.transformer.resblocks."
   int64_t tokens = 0;
   int64_t width = 0;
+  int64_t heads = 0;
   int64_t layers = 0;
   TransformerInit init;
 };
+
+// What passes between the blocks of a tower; under sequence parallelism each rank has its own rows.
+ActivationSpec Rows(const std::string& name, int64_t tokens, int64_t width) {
+  return {.name = name, .dims = {tokens, width}, .differentiable = true, .sequence = true};
+}
 
 BlockSpec TransformerBlock(const Tower& tower, int64_t layer, const std::string& input) {
   const int64_t width = tower.width;
@@ -63,21 +49,28 @@ BlockSpec TransformerBlock(const Tower& tower, int64_t layer, const std::string&
   block.name = tower.prefix + std::to_string(layer);
   block.tower = tower.name;
   const std::string prefix = block.name + ".";
-  Params params(&block);
-  params.LayerNorm(prefix + "ln_1", width);
-  params.Add(prefix + "attn.in_proj_weight", {3 * width, width}, tower.init.in_proj).tp_dim = 0;
-  params.Add(prefix + "attn.in_proj_bias", {3 * width}, Init::Constant(0)).tp_dim = 0;
-  params.Add(prefix + "attn.out_proj.weight", {width, width}, tower.init.out_proj).tp_dim = 1;
-  params.Add(prefix + "attn.out_proj.bias", {width}, Init::Constant(0));
-  params.LayerNorm(prefix + "ln_2", width);
-  params.Add(prefix + "mlp.c_fc.weight", {4 * width, width}, tower.init.c_fc).tp_dim = 0;
-  params.Add(prefix + "mlp.c_fc.bias", {4 * width}, Init::FanInUniform(width)).tp_dim = 0;
-  params.Add(prefix + "mlp.c_proj.weight", {width, 4 * width}, tower.init.c_proj).tp_dim = 1;
-  params.Add(prefix + "mlp.c_proj.bias", {width}, Init::FanInUniform(4 * width));
+  ParamList params(&block, Decays);
+  params.LayerNorm(prefix + "ln_1", width, NormRows::kOwn);
+  // The reference names the fused projection without a dot.
+  for (auto [name, shape, init] :
+       {std::tuple{"attn.in_proj_weight", std::vector{3 * width, width}, tower.init.in_proj},
+        std::tuple{"attn.in_proj_bias", std::vector{3 * width}, Init::Constant(0)}}) {
+    ParamSpec& param = params.Add(prefix + name, shape, init);
+    param.tp_dim = 0;
+    param.tp_sections = 3;
+    param.tp_units = tower.heads;
+  }
+  params.Row(prefix + "attn.out_proj", width, width, tower.heads,
+             {tower.init.out_proj, Init::Constant(0)});
+  params.LayerNorm(prefix + "ln_2", width, NormRows::kOwn);
+  params.Column(prefix + "mlp.c_fc", 4 * width, width, 0,
+                {tower.init.c_fc, Init::FanInUniform(width)});
+  params.Row(prefix + "mlp.c_proj", width, 4 * width, 0,
+             {tower.init.c_proj, Init::FanInUniform(4 * width)});
   const auto w = static_cast<double>(width);
   block.forward_flops = 24 * tokens * w * w + 4 * tokens * tokens * w;
-  block.inputs = {{input, {tower.tokens, width}}};
-  block.outputs = {{block.name + ".out", {tower.tokens, width}}};
+  block.inputs = {Rows(input, tower.tokens, width)};
+  block.outputs = {Rows(block.name + ".out", tower.tokens, width)};
   return block;
 }
 
@@ -98,22 +91,22 @@ void AppendVision(const ClipConfig& config, ModelSpec* spec) {
   BlockSpec embed;
   embed.name = "visual.embed";
   embed.tower = "visual";
-  Params params(&embed);
+  ParamList params(&embed, Decays);
   params.Add("visual.class_embedding", {width}, scaled_normal);
   params.Add("visual.positional_embedding", {config.vision_tokens(), width}, scaled_normal);
   params.Add("visual.conv1.weight", {width, 3, config.patch_size, config.patch_size},
              Init::FanInUniform(fan_in));
-  params.LayerNorm("visual.ln_pre", width);
+  params.LayerNorm("visual.ln_pre", width, NormRows::kAll);
   embed.forward_flops = 2.0 * static_cast<double>(config.patches() * fan_in * width);
   embed.inputs = {{"pixels", {3, config.image_size, config.image_size}, false}};
-  embed.outputs = {{"visual.embed.out", {config.vision_tokens(), width}}};
+  embed.outputs = {Rows("visual.embed.out", config.vision_tokens(), width)};
   spec->blocks.push_back(std::move(embed));
 
   BlockSpec head;
   head.name = "visual.head";
   head.tower = "visual";
-  Params head_params(&head);
-  head_params.LayerNorm("visual.ln_post", width);
+  ParamList head_params(&head, Decays);
+  head_params.LayerNorm("visual.ln_post", width, NormRows::kAll);
   head_params.Add("visual.proj", {width, config.embed_dim}, scaled_normal);
   head.forward_flops = 2.0 * static_cast<double>(width * config.embed_dim);
   head.outputs = {{"image_features", {config.embed_dim}}};
@@ -122,6 +115,7 @@ void AppendVision(const ClipConfig& config, ModelSpec* spec) {
               "visual.transformer.resblocks.",
               config.vision_tokens(),
               width,
+              config.vision_heads,
               config.vision_layers,
               {}};
   tower.init = {Init::XavierUniform(width, 3 * width), Init::FanInUniform(width),
@@ -135,25 +129,26 @@ void AppendText(const ClipConfig& config, ModelSpec* spec) {
   BlockSpec embed;
   embed.name = "text.embed";
   embed.tower = "text";
-  Params params(&embed);
+  ParamList params(&embed, Decays);
   params.Add("token_embedding.weight", {config.vocab_size, width}, Init::Normal(0.02)).tp_dim = 0;
   params.Add("positional_embedding", {config.context_length, width}, Init::Normal(0.01));
   embed.inputs = {{"ids", {config.context_length}, false}};
-  embed.outputs = {{"text.embed.out", {config.context_length, width}}};
+  embed.outputs = {Rows("text.embed.out", config.context_length, width)};
   spec->blocks.push_back(std::move(embed));
 
   BlockSpec head;
   head.name = "text.head";
   head.tower = "text";
-  Params head_params(&head);
-  head_params.LayerNorm("ln_final", width);
+  ParamList head_params(&head, Decays);
+  head_params.LayerNorm("ln_final", width, NormRows::kAll);
   head_params.Add("text_projection", {width, config.embed_dim}, Init::Normal(1 / std::sqrt(w)));
   head.forward_flops = 2.0 * static_cast<double>(width * config.embed_dim);
   head.inputs = {{"eot", {}, false}};
   head.outputs = {{"text_features", {config.embed_dim}}};
 
   Tower tower{"text", "transformer.resblocks.", config.context_length,
-              width,  config.text_layers,       {}};
+              width,  config.text_heads,        config.text_layers,
+              {}};
   const Init projection =
       Init::Normal(1 / std::sqrt(w * 2 * static_cast<double>(config.text_layers)));
   tower.init = {Init::Normal(1 / std::sqrt(w)), projection, Init::Normal(1 / std::sqrt(2 * w)),

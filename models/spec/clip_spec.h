@@ -1,6 +1,9 @@
 // CLIP (Radford et al. 2021) as a ModelSpec: names, shapes and init of OpenAI's model.py, decay groups of open_clip's
 // legacy rule (no decay for vectors, scalars, norms, biases and logit_scale; everything else decays, tables too).
 //
+// Sequence parallelism begins at the end of an embed block and ends at the begin of a head block: those work on all rows
+// on every rank (SplitRows, JoinRows), so that of their parameters no gradient is partial.
+//
 // Blocks: visual.embed, visual.transformer.resblocks.N, visual.head, text.embed, transformer.resblocks.N, text.head;
 // join: contrastive (owns logit_scale). Inputs: pixels, ids, eot; outputs: image_features, text_features.
 // Thread rule: pure functions.
