@@ -12,12 +12,18 @@
 namespace weft {
 
 ParallelContext::ParallelContext(const ParallelOptions& options) : options_(options) {
-  if (options_.dp != nullptr) {
-    dp_rank_ = options_.dp->rank();
-    dp_size_ = options_.dp->size();
-  }
-  WEFT_CHECK_LE(dp_size_, options_.num_slots) << "more data-parallel ranks than slots";
-  slots_ = SlotsOfRank(options_.num_slots, dp_size_, dp_rank_);
+  WEFT_CHECK_LE(dp_size(), options_.num_slots) << "more data-parallel ranks than slots";
+  slots_ = OwnSlots(options_.num_slots, dp_size(), dp_rank(), options_.slot_order);
+}
+
+TensorAxis ParallelContext::tensor() const {
+  TensorAxis axis;
+  axis.comm = tp_size() > 1 ? options_.tp : nullptr;
+  axis.rank = tp_rank();
+  axis.size = tp_size();
+  axis.sequence = sequence_parallel();
+  axis.timeout = options_.timeout;
+  return axis;
 }
 
 Status ParallelContext::Wait(WorkPtr work) {
@@ -29,30 +35,39 @@ Status ParallelContext::Wait(WorkPtr work) {
 
 StatusOr<at::Tensor> ParallelContext::AllGatherSlots(const at::Tensor& own,
                                                      const std::string& name) {
-  WEFT_CHECK_EQ(own.size(0), slots_.count);
+  const auto own_count = static_cast<int64_t>(slots_.size());
+  WEFT_CHECK_EQ(own.size(0), own_count);
   const at::Tensor mine = own.contiguous();
-  if (dp_size_ == 1) return mine;
+  if (dp_size() == 1) return mine;
   // Ranks may own different numbers of slots: everybody sends the largest number.
-  const int64_t most = SlotsOfRank(num_slots(), dp_size_, 0).count;
-  const int64_t slot_elements = mine.numel() / slots_.count;
+  const int64_t most = (num_slots() + dp_size() - 1) / dp_size();
+  const int64_t slot_elements = mine.numel() / own_count;
   const int64_t count = most * slot_elements;
-  at::Tensor all = at::empty({dp_size_, count}, mine.options());
-  all[dp_rank_].narrow(0, 0, mine.numel()).copy_(mine.flatten());
-  if (mine.numel() < count) all[dp_rank_].narrow(0, mine.numel(), count - mine.numel()).zero_();
+  at::Tensor all = at::zeros({dp_size(), most, slot_elements}, mine.options());
+  all[dp_rank()].narrow(0, 0, own_count).copy_(mine.view({own_count, slot_elements}));
   WEFT_RETURN_IF_ERROR(
-      Wait(dp().AllGather(all[dp_rank_].data_ptr(), all.data_ptr(), static_cast<size_t>(count),
+      Wait(dp().AllGather(all[dp_rank()].data_ptr(), all.data_ptr(), static_cast<size_t>(count),
                           ToDType(mine.scalar_type()), Op(name))));
   std::vector<int64_t> sizes = mine.sizes().vec();
   sizes[0] = num_slots();
-  if (num_slots() % dp_size_ == 0) return all.view(sizes);
+  if (num_slots() % dp_size() == 0 && slot_order() == SlotOrder::kContiguous)
+    return all.view(sizes);
   at::Tensor packed = at::empty({num_slots(), slot_elements}, mine.options());
-  for (int rank = 0; rank < dp_size_; ++rank) {
-    const SlotRange range = SlotsOfRank(num_slots(), dp_size_, rank);
-    packed.narrow(0, range.first, range.count)
-        .copy_(
-            all[rank].narrow(0, 0, range.count * slot_elements).view({range.count, slot_elements}));
+  for (int rank = 0; rank < dp_size(); ++rank) {
+    const std::vector<int> slots = OwnSlots(num_slots(), dp_size(), rank, slot_order());
+    for (size_t i = 0; i < slots.size(); ++i)
+      packed[slots[i]].copy_(all[rank][static_cast<int64_t>(i)]);
   }
   return packed.view(sizes);
+}
+
+Status ParallelContext::AllReduceWorld(int64_t* data, size_t count, ReduceOp op,
+                                       const std::string& name) {
+  for (Communicator* axis : {options_.tp, options_.dp, options_.pp}) {
+    if (axis == nullptr || axis->size() == 1) continue;
+    WEFT_RETURN_IF_ERROR(Wait(axis->AllReduce(data, count, DType::kInt64, op, Op(name))));
+  }
+  return OkStatus();
 }
 
 double ParallelContext::TakeWaitSeconds() { return std::exchange(wait_seconds_, 0.0); }

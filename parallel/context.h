@@ -1,5 +1,5 @@
-// Where this rank stands: its place on the data-parallel axis, the slots that it owns, and the communicator. Values and
-// collectives that depend on slots, not on ranks, go through here, so that their results are the same for every layout.
+// Where this rank stands: its place on the three axes of the mesh, the slots that it owns, and the communicators. Values
+// and collectives that depend on slots, not on ranks, go through here, so that their results are the same for every layout.
 //
 // Errors: those of the communicator, with the operation's name.
 // Thread rule: one thread.
@@ -14,14 +14,20 @@
 #include "cluster/base/status.h"
 #include "cluster/comm/communicator.h"
 #include "parallel/data/slots.h"
+#include "parallel/tensor/tensor_axis.h"
 
 namespace weft {
 
 struct ParallelOptions {
-  // The data-parallel axis; null: one rank. Not owned.
+  // One axis each; null: one rank. Not owned.
   Communicator* dp = nullptr;
+  Communicator* tp = nullptr;
+  Communicator* pp = nullptr;
   // V: virtual data-parallel ranks of a step.
   int num_slots = 1;
+  SlotOrder slot_order = SlotOrder::kContiguous;
+  // Splits the rows between tensor-parallel layers over tp.
+  bool sequence_parallel = false;
   // Of each collective.
   Duration timeout = std::chrono::seconds(120);
 };
@@ -31,29 +37,43 @@ class ParallelContext {
   // REQUIRES: dp size <= num_slots.
   explicit ParallelContext(const ParallelOptions& options);
 
-  int dp_rank() const { return dp_rank_; }
-  int dp_size() const { return dp_size_; }
-  int num_slots() const { return options_.num_slots; }
-  // This rank's.
-  SlotRange slots() const { return slots_; }
+  int dp_rank() const { return RankOf(options_.dp); }
+  int dp_size() const { return SizeOf(options_.dp); }
+  int tp_rank() const { return RankOf(options_.tp); }
+  int tp_size() const { return SizeOf(options_.tp); }
+  int pp_rank() const { return RankOf(options_.pp); }
+  int pp_size() const { return SizeOf(options_.pp); }
+  bool sequence_parallel() const { return options_.sequence_parallel && tp_size() > 1; }
 
-  // Waits for `work`, which the caller got from dp(), and counts the time.
+  int num_slots() const { return options_.num_slots; }
+  SlotOrder slot_order() const { return options_.slot_order; }
+  // This rank's, ascending.
+  const std::vector<int>& slots() const { return slots_; }
+  // What layers are made with.
+  TensorAxis tensor() const;
+
+  // Waits for `work`, which the caller got from one of the communicators, and counts the time.
   Status Wait(WorkPtr work);
-  // REQUIRES: dp_size() > 1.
+  // REQUIRES: the axis has more than one rank.
   Communicator& dp() { return *options_.dp; }
+  Communicator& tp() { return *options_.tp; }
+  Communicator& pp() { return *options_.pp; }
   OpOptions Op(const std::string& name) const { return {name, options_.timeout}; }
 
-  // `own` is [own slots, ...]; the result is [num_slots, ...] in slot order, the same on every rank.
+  // `own` is [own slots, ...]; the result is [num_slots, ...] in slot order, the same on every dp rank.
   StatusOr<at::Tensor> AllGatherSlots(const at::Tensor& own, const std::string& name);
+  // Over the whole world, axis by axis, in place.
+  Status AllReduceWorld(int64_t* data, size_t count, ReduceOp op, const std::string& name);
 
   // Seconds that Wait has waited since the last call: what a step lost to its peers.
   double TakeWaitSeconds();
 
  private:
+  static int RankOf(const Communicator* axis) { return axis == nullptr ? 0 : axis->rank(); }
+  static int SizeOf(const Communicator* axis) { return axis == nullptr ? 1 : axis->size(); }
+
   ParallelOptions options_;
-  int dp_rank_ = 0;
-  int dp_size_ = 1;
-  SlotRange slots_;
+  std::vector<int> slots_;
   double wait_seconds_ = 0;
 };
 

@@ -24,6 +24,16 @@ void AddRows(const at::Tensor& table, const at::Tensor& ids, const at::Tensor& r
   }
 }
 
+void AddAllRows(const at::Tensor& sum, const at::Tensor& ids, const at::Tensor& dy) {
+  WEFT_CHECK(sum.is_cpu()) << "embedding gradients are added on the CPU only";
+  const at::Tensor rows = dy.to(sum.scalar_type()).contiguous();
+  if (sum.scalar_type() == at::kDouble) {
+    AddRows<double>(sum, ids, rows);
+  } else {
+    AddRows<float>(sum, ids, rows);
+  }
+}
+
 struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& ids,
                             const at::Tensor& /*anchor*/, Parameter* table) {
@@ -33,15 +43,10 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const auto* table = reinterpret_cast<Parameter*>(ctx->saved_data["table"].toInt());
+    auto* table = reinterpret_cast<Parameter*>(ctx->saved_data["table"].toInt());
     const at::Tensor ids = ctx->get_saved_variables()[0];
-    const at::Tensor& sum = table->main_grad;
-    WEFT_CHECK(sum.is_cpu()) << "embedding gradients are added on the CPU only";
-    const at::Tensor rows = grads[0].to(sum.scalar_type()).contiguous();
-    if (sum.scalar_type() == at::kDouble) {
-      AddRows<double>(sum, ids, rows);
-    } else {
-      AddRows<float>(sum, ids, rows);
+    if (table->trainable()) {
+      table->Accumulate([ids, dy = grads[0]](const at::Tensor& sum) { AddAllRows(sum, ids, dy); });
     }
     return {{}, {}, {}};
   }

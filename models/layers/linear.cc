@@ -56,20 +56,22 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const auto* weight = reinterpret_cast<Parameter*>(ctx->saved_data["weight"].toInt());
-    const auto* bias = reinterpret_cast<Parameter*>(ctx->saved_data["bias"].toInt());
+    auto* weight = reinterpret_cast<Parameter*>(ctx->saved_data["weight"].toInt());
+    auto* bias = reinterpret_cast<Parameter*>(ctx->saved_data["bias"].toInt());
     const auto layout = static_cast<WeightLayout>(ctx->saved_data["layout"].toInt());
     const at::Tensor x = ctx->get_saved_variables()[0];
     const at::Tensor& dy = grads[0];
     if (weight->trainable()) {
-      if (layout == WeightLayout::kOutIn) {
-        AddProduct(weight->main_grad.flatten(1), dy.t(), x);
-      } else {
-        AddProduct(weight->main_grad, x.t(), dy);
-      }
+      weight->Accumulate([x, dy, layout](const at::Tensor& sum) {
+        if (layout == WeightLayout::kOutIn) {
+          AddProduct(sum.flatten(1), dy.t(), x);
+        } else {
+          AddProduct(sum, x.t(), dy);
+        }
+      });
     }
     if (bias != nullptr && bias->trainable()) {
-      AddColumns(bias->main_grad, dy);
+      bias->Accumulate([dy](const at::Tensor& sum) { AddColumns(sum, dy); });
     }
     at::Tensor dx;
     if (ctx->needs_input_grad(0)) dx = at::mm(dy, InOut(weight->value, layout).t());

@@ -59,10 +59,11 @@ void ContrastiveJoin::WriteGrad(JoinContext* context, int slot, const std::strin
 
 Status ContrastiveJoin::Run(JoinContext* context) {
   ParallelContext& parallel = *context->parallel;
-  const SlotRange own = parallel.slots();
+  const std::vector<int>& own = parallel.slots();
+  const auto own_count = static_cast<int64_t>(own.size());
   std::vector<Slot> slots;
   std::vector<at::Tensor> features;
-  for (int slot = own.first; slot < own.end(); ++slot) {
+  for (const int slot : own) {
     slots.push_back(ReadSlot(*context, slot));
     features.push_back(at::stack({slots.back().images, slots.back().texts}));
   }
@@ -76,8 +77,8 @@ Status ContrastiveJoin::Run(JoinContext* context) {
 
   // Per slot: log-sum-exps for the others, and what is summed in tree order: loss and correct rows.
   std::vector<at::Tensor> lses;
-  at::Tensor sums = at::empty({own.count, 2}, at::kDouble);
-  for (int i = 0; i < own.count; ++i) {
+  at::Tensor sums = at::empty({own_count, 2}, at::kDouble);
+  for (int64_t i = 0; i < own_count; ++i) {
     Slot& slot = slots[static_cast<size_t>(i)];
     slot.image_logits = at::mm(slot.images, all_texts.t()).mul_(scale);
     slot.text_logits = at::mm(slot.texts, all_images.t()).mul_(scale);
@@ -96,9 +97,9 @@ Status ContrastiveJoin::Run(JoinContext* context) {
   const at::Tensor all_image_lse = all_lse.select(1, 0).reshape({-1});
   const at::Tensor all_text_lse = all_lse.select(1, 1).reshape({-1});
 
-  for (int i = 0; i < own.count; ++i) {
+  for (int64_t i = 0; i < own_count; ++i) {
     const Slot& slot = slots[static_cast<size_t>(i)];
-    const int number = own.first + i;
+    const int number = own[static_cast<size_t>(i)];
     const at::Tensor image_grad =
         LogitGrad(slot.image_logits, slot.image_lse, all_text_lse, slot.first_row);
     const at::Tensor text_grad =

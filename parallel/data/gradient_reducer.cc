@@ -60,15 +60,15 @@ std::vector<at::Tensor> GradientReducer::TakeBuffers() {
 }
 
 void GradientReducer::AddSlot(int slot) {
-  const SlotRange own = context_->slots();
-  WEFT_CHECK(slot >= own.first && slot < own.end()) << "slot " << slot << " is another rank's";
+  const std::vector<int>& own = context_->slots();
+  WEFT_CHECK(slot >= own.front() && slot <= own.back()) << "slot " << slot << " is another rank's";
   Held held;
   held.node = {0, slot};
   held.is_main = true;
   for (const ParameterGroup& group : store_->groups()) held.grads.push_back(group.main_grad);
   held_.push_back(std::move(held));
   Fold();
-  if (slot + 1 == own.end()) return;
+  if (slot == own.back()) return;
   // The next slot needs the main buffers: what is left there moves out.
   if (held_.back().is_main) {
     std::vector<at::Tensor> buffers = TakeBuffers();

@@ -6,6 +6,17 @@
 
 namespace weft {
 
+std::vector<int> OwnSlots(int num_slots, int dp, int dp_rank, SlotOrder order) {
+  std::vector<int> slots;
+  if (order == SlotOrder::kInterleaved) {
+    for (int slot = dp_rank; slot < num_slots; slot += dp) slots.push_back(slot);
+    return slots;
+  }
+  const SlotRange range = SlotsOfRank(num_slots, dp, dp_rank);
+  for (int slot = range.first; slot < range.end(); ++slot) slots.push_back(slot);
+  return slots;
+}
+
 SlotRange NodeSlots(int num_slots, SlotNode node) {
   const int first = node.index << node.level;
   const int end = std::min(num_slots, (node.index + 1) << node.level);

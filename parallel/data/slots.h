@@ -14,6 +14,13 @@
 
 namespace weft {
 
+// Which slots a data-parallel rank has. Contiguous: neighbours, which it sums itself (ZeRO 1). Interleaved: slot v lies
+// on rank v % D, so that each round of D slots can be exchanged at once (ZeRO 2, 3).
+enum class SlotOrder { kContiguous, kInterleaved };
+
+// Ascending.
+std::vector<int> OwnSlots(int num_slots, int dp, int dp_rank, SlotOrder order);
+
 struct SlotNode {
   int level = 0;
   int index = 0;

@@ -27,9 +27,13 @@ struct MicroBatchContext {
   int slot = 0;
   int micro_batch = 0;
   std::string wave;
-  // Row of the global batch that the first sample is.
+  // Row of the global batch that the first sample is, and the number of samples.
   int64_t first_row = 0;
+  int64_t samples = 0;
+  // false: no dropout.
   bool training = true;
+  // Attention shall keep its inputs only and compute its scores again in the backward: equal bits.
+  bool selective_recompute = false;
 };
 
 class Block {

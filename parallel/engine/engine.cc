@@ -4,6 +4,7 @@
 #include <ATen/ops/add.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -62,12 +63,14 @@ MicroBatchContext Engine::ContextOf(const Wave& wave, MicroBatchId id, bool trai
   context.wave = wave.name;
   const int64_t index = static_cast<int64_t>(id.slot) * options_.micro_batches + id.micro_batch;
   context.first_row = index * options_.micro_batch_size;
+  context.samples = options_.micro_batch_size;
   context.training = training;
   return context;
 }
 
 const NamedTensors& Engine::Input(MicroBatchId id) const {
-  const int own_slot = id.slot - context_->slots().first;
+  const std::vector<int>& own = context_->slots();
+  const auto own_slot = std::lower_bound(own.begin(), own.end(), id.slot) - own.begin();
   return inputs_[static_cast<size_t>(own_slot * options_.micro_batches + id.micro_batch)];
 }
 
@@ -81,7 +84,7 @@ StatusOr<StepOutput> Engine::RunForward(int64_t step, std::span<const NamedTenso
 
 StatusOr<StepOutput> Engine::Run(int64_t step, std::span<const NamedTensors> micro_batches,
                                  bool training) {
-  const auto expected = static_cast<size_t>(context_->slots().count * options_.micro_batches);
+  const auto expected = context_->slots().size() * static_cast<size_t>(options_.micro_batches);
   WEFT_CHECK_EQ(micro_batches.size(), expected) << "micro-batches of a step";
   step_ = step;
   inputs_ = micro_batches;
@@ -111,8 +114,7 @@ StatusOr<StepOutput> Engine::Run(int64_t step, std::span<const NamedTensors> mic
 }
 
 void Engine::ForwardWave(const Wave& wave, bool keep_graph) {
-  const SlotRange own = context_->slots();
-  for (int slot = own.first; slot < own.end(); ++slot) {
+  for (const int slot : context_->slots()) {
     for (int micro_batch = 0; micro_batch < options_.micro_batches; ++micro_batch) {
       const MicroBatchId id{slot, micro_batch};
       Tape* tape = keep_graph ? &tapes_[{wave.name, "", slot, micro_batch}] : nullptr;
@@ -174,10 +176,9 @@ Status Engine::RunJoin(const std::string& name, StepOutput* output) {
 }
 
 void Engine::BackwardWave(const Wave& wave) {
-  const SlotRange own = context_->slots();
   // With several waves a slot's gradient is complete only after the last one; until such an objective exists, one wave.
   WEFT_CHECK_EQ(backward_waves_, 1) << "backward waves of the objective";
-  for (int slot = own.first; slot < own.end(); ++slot) {
+  for (const int slot : context_->slots()) {
     for (const JoinContext::ParamGrad& join_grad : join_grads_) {
       if (join_grad.slot == slot && join_grad.parameter->trainable()) {
         join_grad.parameter->main_grad.add_(join_grad.grad);

@@ -7,10 +7,16 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
+#include <utility>
+#include <vector>
 
 #include "models/spec/param_spec.h"
 
 namespace weft {
+
+// Weight gradients that wait until the schedule asks for them (zero-bubble schedules), in the order of the backward.
+using DeferredGradients = std::vector<std::function<void()>>;
 
 struct Parameter {
   ParamSpec spec;
@@ -24,6 +30,8 @@ struct Parameter {
   // The layer's backward adds to main_grad (Linear, Embedding). Otherwise the value is a leaf that requires a gradient,
   // and the engine adds what autograd returns.
   bool direct = false;
+  // Where gradients wait; null: they are added at once. Set by the engine around a backward.
+  DeferredGradients* deferred = nullptr;
   // Place in the store: group, and first element in the group's flat buffers.
   int group = 0;
   int64_t offset = 0;
@@ -31,6 +39,16 @@ struct Parameter {
   bool trainable() const { return spec.trainable; }
   // Called once by the layer that adds to main_grad.
   void UseDirectGradient();
+  // `add` adds a micro-batch's gradient to the tensor that it is given, now or when the schedule asks. What it captures must
+  // not change until then. REQUIRES: trainable().
+  template <typename Add>
+  void Accumulate(Add add) {
+    if (deferred == nullptr) {
+      add(main_grad);
+    } else {
+      deferred->push_back([this, add = std::move(add)] { add(main_grad); });
+    }
+  }
 };
 
 }  // namespace weft

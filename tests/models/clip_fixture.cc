@@ -58,7 +58,7 @@ Recipe GoldenRecipe(int slots, int micro_batches) {
 
 ClipRank::ClipRank(const Recipe& r, Communicator* dp)
     : recipe(r),
-      context({dp, recipe.batch().slots(), std::chrono::seconds(30)}),
+      context({.dp = dp, .num_slots = recipe.batch().slots()}),
       spec(SpecOf(recipe)),
       store(spec.Params(), recipe.precision(), &context),
       reducer(&store, &context),
@@ -77,9 +77,9 @@ std::vector<NamedTensors> ClipRank::GoldenBatches() const {
   const at::Tensor eot = at::tensor({3, 2, 5, 3}, at::kInt);
   const BatchRecipe& batch = recipe.batch();
   const int64_t b = batch.micro_batch_size();
-  const SlotRange own = context.slots();
   std::vector<NamedTensors> batches;
-  for (int64_t i = own.first * batch.micro_batches(); i < own.end() * batch.micro_batches(); ++i) {
+  for (int64_t i = context.slots().front() * batch.micro_batches();
+       i < (context.slots().back() + 1) * batch.micro_batches(); ++i) {
     batches.push_back({{"pixels", images.narrow(0, i * b, b)},
                        {"ids", ids.narrow(0, i * b, b)},
                        {"eot", eot.narrow(0, i * b, b)}});
@@ -94,9 +94,9 @@ std::vector<NamedTensors> ClipRank::RandomBatches(int64_t step) const {
   const int64_t size = clip.image_size();
   const int64_t context_length = clip.context_length();
   const KeyedRandom random(7, "test", static_cast<uint64_t>(step));
-  const SlotRange own = context.slots();
   std::vector<NamedTensors> batches;
-  for (int64_t i = own.first * batch.micro_batches(); i < own.end() * batch.micro_batches(); ++i) {
+  for (int64_t i = context.slots().front() * batch.micro_batches();
+       i < (context.slots().back() + 1) * batch.micro_batches(); ++i) {
     at::Tensor pixels = at::empty({b, 3, size, size}, at::kByte);
     at::Tensor ids = at::zeros({b, context_length}, at::kInt);
     at::Tensor eot = at::empty({b}, at::kInt);

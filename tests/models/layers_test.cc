@@ -23,7 +23,7 @@ at::Tensor Numbers(std::vector<int64_t> sizes, double phase, at::ScalarType type
 
 struct Store {
   Store(const std::vector<ParamSpec>& specs, Precision precision)
-      : context({nullptr, 1, std::chrono::seconds(1)}), store(specs, precision, &context) {
+      : context(ParallelOptions{}), store(specs, precision, &context) {
     store.Initialize(1);
   }
   ParallelContext context;

@@ -12,7 +12,7 @@ namespace {
 
 struct OneRank {
   OneRank(const std::vector<ParamSpec>& specs, Precision precision, const OptimizerRecipe& options)
-      : context({nullptr, 1, std::chrono::seconds(1)}),
+      : context(ParallelOptions{}),
         store(specs, precision, &context),
         reducer(&store, &context),
         optimizer(options, &store) {

@@ -52,7 +52,7 @@ void AddSlotGradients(ParameterStore* store, int slot, int step) {
 }
 
 Result RunRank(int slots, Communicator* dp, Precision precision) {
-  ParallelContext context({dp, slots, std::chrono::seconds(30)});
+  ParallelContext context({.dp = dp, .num_slots = slots});
   ParameterStore store(Specs(), precision, &context);
   store.Initialize(5);
   GradientReducer reducer(&store, &context);
@@ -61,7 +61,7 @@ Result RunRank(int slots, Communicator* dp, Precision precision) {
   Result result;
   for (int step = 0; step < 2; ++step) {
     reducer.Begin();
-    for (int slot = context.slots().first; slot < context.slots().end(); ++slot) {
+    for (const int slot : context.slots()) {
       AddSlotGradients(&store, slot, step);
       reducer.AddSlot(slot);
     }
@@ -113,7 +113,7 @@ INSTANTIATE_TEST_SUITE_P(Precisions, ReducerTest, ::testing::Values(FP32, BF16, 
                          [](const auto& info) { return Precision_Name(info.param); });
 
 TEST(ReducerTest, SumsAsTheTreeDoes) {
-  ParallelContext context({nullptr, 5, std::chrono::seconds(1)});
+  ParallelContext context({.num_slots = 5});
   ParameterStore store({ParamSpec{"x", {}, Init::Constant(0)}}, FP64, &context);
   GradientReducer reducer(&store, &context);
   const double values[] = {1, 1, 1e17, -1e17, 1};
@@ -127,7 +127,7 @@ TEST(ReducerTest, SumsAsTheTreeDoes) {
 }
 
 TEST(GradientNormTest, NamesTheStepWhenItIsNotFinite) {
-  ParallelContext context({nullptr, 1, std::chrono::seconds(1)});
+  ParallelContext context(ParallelOptions{});
   ParameterStore store(Specs(), FP32, &context);
   GradientReducer reducer(&store, &context);
   reducer.Begin();
@@ -140,7 +140,7 @@ TEST(GradientNormTest, NamesTheStepWhenItIsNotFinite) {
 }
 
 TEST(GradientNormTest, ClipsToTheNorm) {
-  ParallelContext context({nullptr, 1, std::chrono::seconds(1)});
+  ParallelContext context(ParallelOptions{});
   ParameterStore store(Specs(), FP64, &context);
   GradientReducer reducer(&store, &context);
   reducer.Begin();
