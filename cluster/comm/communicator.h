@@ -4,8 +4,13 @@
 //
 // Every rank calls the same collectives in the same order with the same names and counts (tcp and
 // in_process check it). A call enqueues and returns a Work; buffers belong to the operation until
-// its Wait returns. Operations of one communicator run one after the other. Sums are taken in rank
+// its Wait returns. Collectives of one communicator run one after the other, sums are taken in rank
 // order (0 + 1 + 2 + ...), in fp32 for bf16, and are the same bits on every rank.
+//
+// Sends to a peer are a lane, receives from it another one: in the order of the calls within a lane,
+// lanes independent of each other, so that a Recv whose peer is late holds up nothing else. A
+// collective starts when all sends and receives called before it on this rank are done; those called
+// after it wait for it. (nccl: in the order of the calls on each stream, as NCCL has it.)
 //
 // Errors (from Wait): Unavailable names the peer that was lost; DeadlineExceeded names the
 // operation and the peers waited for; FailedPrecondition says what a peer called instead; the first

@@ -39,9 +39,8 @@ const char* OpKindName(OpKind kind) {
   return "unknown operation";
 }
 
-Exchange::Exchange(std::span<const std::unique_ptr<Link>> links, int rank,
-                   const OpIdentity& identity, int round)
-    : links_(links), rank_(rank), identity_(identity), round_(round) {}
+Exchange::Exchange(const Members& members, const OpIdentity& identity, int round)
+    : members_(members), identity_(identity), round_(round) {}
 
 Exchange::Header Exchange::MakeHeader(size_t bytes) const {
   Header header{.magic = kMagic,
@@ -76,15 +75,15 @@ void Exchange::Receive(int peer, void* data, size_t bytes) {
 
 void Exchange::Reduce(const void* own, void* result, size_t count, DType dtype, ReduceOp op) {
   WEFT_CHECK(!reduction_.has_value());
-  for (int peer = 0; peer < static_cast<int>(links_.size()); ++peer) {
-    if (peer != rank_) Receive(peer, nullptr, count * DTypeSize(dtype));
+  for (int peer = 0; peer < members_.size(); ++peer) {
+    if (peer != members_.rank) Receive(peer, nullptr, count * DTypeSize(dtype));
   }
   reduction_ = Reduction{.own = static_cast<const std::byte*>(own),
                          .result = static_cast<std::byte*>(result),
                          .count = count,
                          .dtype = dtype,
                          .op = op};
-  sources_.resize(links_.size());
+  sources_.resize(members_.links.size());
   if (incoming_.empty() && count > 0) std::memmove(result, own, count * DTypeSize(dtype));
 }
 
@@ -143,7 +142,7 @@ bool Exchange::AdvanceReduction() {
   }
   if (count == 0) return false;
   const size_t offset = r.reduced * element;
-  sources_[static_cast<size_t>(rank_)] = r.own + offset;
+  sources_[static_cast<size_t>(members_.rank)] = r.own + offset;
   ReduceElements(sources_, r.result + offset, count, r.dtype, r.op);
   r.reduced += count;
   for (Incoming& message : incoming_) {
@@ -196,7 +195,7 @@ bool Exchange::Needs(int peer) const {
   const auto not_arrived = [&](const Incoming& m) {
     if (m.peer != peer || m.done) return false;
     const size_t outstanding = (m.has_header ? 0 : sizeof(Header)) + m.bytes - m.got + m.padding;
-    return links_[static_cast<size_t>(peer)]->UnreadBytes() < outstanding;
+    return link(peer).UnreadBytes() < outstanding;
   };
   const auto no_room = [peer](const Outgoing& m) { return m.peer == peer && m.sent < m.total; };
   return std::any_of(incoming_.begin(), incoming_.end(), not_arrived) ||
@@ -205,7 +204,7 @@ bool Exchange::Needs(int peer) const {
 
 std::vector<int> Exchange::NeededPeers() const {
   std::vector<int> peers;
-  for (int peer = 0; peer < static_cast<int>(links_.size()); ++peer) {
+  for (int peer = 0; peer < members_.size(); ++peer) {
     if (Needs(peer)) peers.push_back(peer);
   }
   return peers;
@@ -213,7 +212,7 @@ std::vector<int> Exchange::NeededPeers() const {
 
 Status Exchange::Mismatch(int peer, const Header& theirs, const Header& mine) const {
   if (theirs.magic != kMagic)
-    return Corruption("rank " + std::to_string(peer) + " sent bytes that are no message");
+    return Corruption(members_.Name(peer) + " sent bytes that are no message");
   const auto describe = [](const Header& h) {
     std::string name(h.name, strnlen(h.name, sizeof(h.name)));
     std::string text = std::string(OpKindName(static_cast<OpKind>(h.kind))) + " " + name + " #" +
@@ -223,10 +222,10 @@ Status Exchange::Mismatch(int peer, const Header& theirs, const Header& mine) co
     if (typed) text += std::string(" of ") + DTypeName(static_cast<DType>(h.dtype));
     return text + ")";
   };
-  return FailedPrecondition("rank " + std::to_string(peer) + " sends for " + describe(theirs) +
-                            ", but this rank, " + std::to_string(rank_) + ", expects " +
-                            describe(mine) +
-                            "; all ranks must call the same operations in the same order");
+  return FailedPrecondition(
+      members_.Name(peer) + " sends for " + describe(theirs) + ", but this rank, " +
+      std::to_string(members_.WorldRank(members_.rank)) + ", expects " + describe(mine) +
+      "; all ranks must call the same operations in the same order");
 }
 
 }  // namespace weft

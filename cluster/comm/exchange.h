@@ -1,6 +1,6 @@
 // One round of messages among the ranks of a communicator: what goes to each peer, what comes from
 // each, and what is done with it (copied to its place, or reduced in rank order straight out of the
-// peers' rings). A collective is one or two rounds (linked_communicator.cc).
+// peers' rings). A collective is one or two rounds (collectives.h); a message between two ranks is one (lanes.h).
 //
 // A message is a header of 64 bytes, the payload, and padding to a multiple of 64, so that elements
 // never straddle the end of a ring. The header says which operation the sender is in: ranks that
@@ -11,15 +11,13 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "cluster/base/status.h"
 #include "cluster/comm/communicator.h"
-#include "cluster/comm/link.h"
+#include "cluster/comm/members.h"
 
 namespace weft {
 
@@ -46,9 +44,8 @@ struct OpIdentity {
 
 class Exchange {
  public:
-  // `links` by rank, null for the own one. `round` tells apart the rounds of one operation.
-  Exchange(std::span<const std::unique_ptr<Link>> links, int rank, const OpIdentity& identity,
-           int round);
+  // `round` tells apart the rounds of one operation. `members` and `identity` must outlive it.
+  Exchange(const Members& members, const OpIdentity& identity, int round);
 
   void Send(int peer, const void* data, size_t bytes);
   void Receive(int peer, void* data, size_t bytes);
@@ -106,7 +103,7 @@ class Exchange {
   };
 
   Header MakeHeader(size_t bytes) const;
-  Link& link(int peer) { return *links_[static_cast<size_t>(peer)]; }
+  Link& link(int peer) const { return members_.link(peer); }
   bool AdvanceSend(Outgoing& message);
   bool AdvanceReceive(Incoming& message);
   bool AdvanceReduction();
@@ -116,8 +113,7 @@ class Exchange {
   bool TakePadding(Incoming& message);
   Status Mismatch(int peer, const Header& theirs, const Header& mine) const;
 
-  std::span<const std::unique_ptr<Link>> links_;
-  const int rank_;
+  const Members& members_;
   const OpIdentity& identity_;
   const int round_;
   std::vector<Outgoing> outgoing_;

@@ -32,9 +32,9 @@ Status Connect(PartsByRank* parts, const SegmentsByRank& segments, int a, int b)
     return ErrnoStatus("socketpair", errno);
   UniqueFd end_a(ends[0]);
   UniqueFd end_b(ends[1]);
-  WEFT_ASSIGN_OR_RETURN((*parts)[static_cast<size_t>(a)].links[static_cast<size_t>(b)],
+  WEFT_ASSIGN_OR_RETURN((*parts)[static_cast<size_t>(a)].members.links[static_cast<size_t>(b)],
                         MakeLink(*parts, segments, a, b, std::move(end_a)));
-  WEFT_ASSIGN_OR_RETURN((*parts)[static_cast<size_t>(b)].links[static_cast<size_t>(a)],
+  WEFT_ASSIGN_OR_RETURN((*parts)[static_cast<size_t>(b)].members.links[static_cast<size_t>(a)],
                         MakeLink(*parts, segments, b, a, std::move(end_b)));
   return OkStatus();
 }
@@ -52,8 +52,8 @@ StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeInProcessCommunicators(
     WEFT_ASSIGN_OR_RETURN(std::shared_ptr<Segment> segment, Segment::Create(size, ring_bytes));
     LinkedCommunicatorParts& own = parts[static_cast<size_t>(rank)];
     WEFT_ASSIGN_OR_RETURN(own.sleeper, Sleeper::Create(segment));
-    own.rank = rank;
-    own.links.resize(static_cast<size_t>(size));
+    own.members.rank = rank;
+    own.members.links.resize(static_cast<size_t>(size));
     own.recorder =
         options.recorders.empty() ? nullptr : options.recorders[static_cast<size_t>(rank)];
     own.spins = SpinsFor(size);

@@ -154,7 +154,8 @@ class SocketLink : public Link {
 
 const short Link::kReadable = POLLIN;
 
-Link::Link(int peer, UniqueFd socket) : peer_(peer), socket_(std::move(socket)) {}
+Link::Link(int peer, UniqueFd socket)
+    : peer_(peer), world_rank_(peer), socket_(std::move(socket)) {}
 
 void Link::Pump() {
   for (int i = 0; i < 64 && state_ == State::kOpen && PumpOnce(); ++i) {
@@ -209,15 +210,15 @@ void Link::FrameComplete() {
   header_got_ = 0;
   if (header_.type == kBye) {
     state_ = State::kLeft;
-    reason_ = Unavailable(RankName(peer_) + " has left: its communicator was destroyed");
+    reason_ = Unavailable(RankName(world_rank_) + " has left: its communicator was destroyed");
   } else if (header_.type == kFailure && control_.size() >= sizeof(int32_t)) {
     int32_t lost = -1;
     std::memcpy(&lost, control_.data(), sizeof(lost));
     const std::string text = control_.substr(sizeof(lost));
     state_ = State::kFailed;
     lost_rank_ = lost;
-    reason_ = lost >= 0 ? Unavailable(RankName(lost) + " is lost, says " + RankName(peer_))
-                        : Unavailable(RankName(peer_) + " gave up: " + text);
+    reason_ = lost >= 0 ? Unavailable(RankName(lost) + " is lost, says " + RankName(world_rank_))
+                        : Unavailable(RankName(world_rank_) + " gave up: " + text);
   } else if (header_.type != kData) {
     SetLost("sent a frame of an unknown type");
   }
@@ -225,8 +226,8 @@ void Link::FrameComplete() {
 
 void Link::SetLost(const std::string& how) {
   state_ = State::kFailed;
-  lost_rank_ = peer_;
-  reason_ = Unavailable(RankName(peer_) + " is lost: " + how);
+  lost_rank_ = world_rank_;
+  reason_ = Unavailable(RankName(world_rank_) + " is lost: " + how);
 }
 
 void Link::SendBye() { SendControl(kBye, ""); }

@@ -51,14 +51,16 @@ class Link {
 
   // Best effort: the peer that hears neither sees the connection end.
   void SendBye();
-  // `lost_rank`: the rank whose death is the cause; -1: none.
+  // `lost_rank`: the rank, by its number in the world, whose death is the cause; -1: none.
   void SendFailed(int lost_rank, const std::string& reason);
 
+  // Which member the peer is, and what a person calls it: by default the same number.
   int peer() const { return peer_; }
+  void SetWorldRank(int world_rank) { world_rank_ = world_rank; }
   State state() const { return state_; }
   // Why the link is not open any more: Unavailable, names the rank that is the cause.
   const Status& reason() const { return reason_; }
-  // The rank that died, as far as this link knows; -1: none.
+  // The rank that died, by its number in the world, as far as this link knows; -1: none.
   int lost_rank() const { return lost_rank_; }
 
  protected:
@@ -84,6 +86,7 @@ class Link {
   void SendControl(FrameType type, const std::string& payload);
 
   const int peer_;
+  int world_rank_;
   UniqueFd socket_;
   State state_ = State::kOpen;
   Status reason_;

@@ -1,29 +1,19 @@
-// The communicator over links (link.h): queue, thread, collectives, failure. tcp_communicator and
-// in_process_communicator make the links and hand them over.
-//
-// One thread executes the operations in order. It never blocks but in one poll() over its pipe and
-// the sockets; after a few hundred looks without progress it sleeps, so more ranks than cores are
-// fine.
-//
-// Algorithms: small all_reduce: everything to everybody, reduced alike on each. Large: each rank
-// reduces its chunk in rank order (reduce-scatter by ownership), then all-gather. Broadcast of more
-// than two ranks: scatter, then all-gather.
+// The communicator over links (link.h): a thread that makes progress (progress_thread.h) and the
+// collectives as rounds of messages (collectives.h). tcp_communicator and in_process_communicator
+// make the links and hand them over.
 #pragma once
 
 #include <memory>
-#include <vector>
 
 #include "cluster/comm/communicator.h"
 #include "cluster/comm/doorbell.h"
 #include "cluster/comm/flight_recorder.h"
-#include "cluster/comm/link.h"
+#include "cluster/comm/members.h"
 
 namespace weft {
 
 struct LinkedCommunicatorParts {
-  int rank = 0;
-  // By rank; null for the own one.
-  std::vector<std::unique_ptr<Link>> links;
+  Members members;
   std::unique_ptr<Sleeper> sleeper;
   // Optional; must outlive the communicator.
   FlightRecorder* recorder = nullptr;

@@ -239,12 +239,12 @@ bool MeshBuilder::MapPeer(Peer* peer) {
 
 StatusOr<std::unique_ptr<Communicator>> MeshBuilder::Finish() {
   LinkedCommunicatorParts parts;
-  parts.rank = options_.rank;
+  parts.members.rank = options_.rank;
   parts.recorder = options_.recorder;
   int ranks_on_host = 1;
   for (int rank = 0; rank < size_; ++rank) {
     if (rank == options_.rank) {
-      parts.links.push_back(nullptr);
+      parts.members.links.push_back(nullptr);
       continue;
     }
     Peer& p = peer(rank);
@@ -253,10 +253,10 @@ StatusOr<std::unique_ptr<Communicator>> MeshBuilder::Finish() {
     if (p.ringer.has_value()) {
       const Ring out = segment_->RingTo(rank);
       const Ring in = p.segment->RingTo(options_.rank);
-      parts.links.push_back(MakeSharedMemoryLink(rank, std::move(p.socket), out, in,
-                                                 *std::move(p.ringer), segment_, p.segment));
+      parts.members.links.push_back(MakeSharedMemoryLink(
+          rank, std::move(p.socket), out, in, *std::move(p.ringer), segment_, p.segment));
     } else {
-      parts.links.push_back(
+      parts.members.links.push_back(
           MakeSocketLink(rank, std::move(p.socket), static_cast<size_t>(mine_.ring_bytes)));
     }
   }

@@ -1,9 +1,12 @@
 // The ways to have ranks, for tests that must hold for all of them.
 #pragma once
 
+#include <gtest/gtest.h>
+
 #include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "cluster/base/status.h"
@@ -36,6 +39,19 @@ struct TcpThreadsOverSockets {
 struct TcpProcesses {
   static constexpr int kMostRanks = 4;
   static Status Run(int size, const RankFn& fn);
+};
+
+using AllBackends =
+    ::testing::Types<InProcessThreads, TcpThreads, TcpThreadsOverSockets, TcpProcesses>;
+
+struct BackendNames {
+  template <typename T>
+  static std::string GetName(int) {
+    if (std::is_same_v<T, InProcessThreads>) return "InProcess";
+    if (std::is_same_v<T, TcpThreads>) return "TcpThreads";
+    if (std::is_same_v<T, TcpThreadsOverSockets>) return "TcpOverSockets";
+    return "TcpProcesses";
+  }
 };
 
 }  // namespace weft::testing
