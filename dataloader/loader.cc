@@ -8,11 +8,7 @@
 
 #include "cluster/base/logging.h"
 #include "cluster/base/mutex.h"
-#include "cluster/base/philox.h"
 #include "cluster/base/text.h"
-#include "dataloader/augment.h"
-#include "dataloader/bpe_tokenizer.h"
-#include "dataloader/data_set.h"
 #include "dataloader/order.h"
 
 namespace weft {
@@ -20,9 +16,22 @@ namespace {
 
 // Entries of the window that are tried after a bad one; if they are bad too, the data set is not what the recipe thinks.
 constexpr int kMaxSubstitutes = 16;
-// The only data set's name: it keys the order and the augmentation.
-constexpr char kSetName[] = "train";
 constexpr auto kWakeUp = std::chrono::seconds(10);
+
+Status CheckSlots(const LoaderOptions& options) {
+  if (options.slots.empty()) return InvalidArgument("a loader without slots has nothing to load");
+  int last = -1;
+  for (const int slot : options.slots) {
+    if (slot <= last || slot >= options.batch.slots()) {
+      return InvalidArgument(
+          "slot " + std::to_string(slot) +
+          (slot <= last ? " comes after slot " + std::to_string(last)
+                        : " is not below batch.slots = " + std::to_string(options.batch.slots())));
+    }
+    last = slot;
+  }
+  return OkStatus();
+}
 
 Status CheckOptions(const LoaderOptions& options) {
   const BatchRecipe& batch = options.batch;
@@ -30,112 +39,47 @@ Status CheckOptions(const LoaderOptions& options) {
     return InvalidArgument("batch.micro_batch_size must be at least 1");
   if (batch.slots() < 1) return InvalidArgument("batch.slots must be at least 1");
   if (batch.micro_batches() < 1) return InvalidArgument("batch.micro_batches must be at least 1");
-  if (options.first_slot < 0 || options.num_slots < 1 ||
-      options.first_slot + options.num_slots > batch.slots()) {
-    return InvalidArgument("slots [" + std::to_string(options.first_slot) + ", " +
-                           std::to_string(options.first_slot + options.num_slots) +
-                           ") are not in batch.slots = " + std::to_string(batch.slots()));
-  }
-  if (options.image_size < 1) return InvalidArgument("image_size must be at least 1");
-  if (options.context_length < 2) return InvalidArgument("context_length must be at least 2");
   if (options.data.vocabulary().empty()) {
     return InvalidArgument(
-        "data.vocabulary is not set: name OpenAI's bpe_simple_vocab_16e6.txt.gz or a file made by "
-        "`weft data vocab`");
+        "data.vocabulary is not set: name a file of byte-pair merges, such as `weft data vocab` "
+        "makes");
   }
   if (options.data.loader_threads() < 1)
     return InvalidArgument("data.loader_threads must be at least 1");
   if (options.data.prefetch() < 1) return InvalidArgument("data.prefetch must be at least 1");
-  return ValidateAugment(options.data.augment());
+  return OkStatus();
 }
 
-std::vector<std::string> LowerExtensions(const std::string& list) {
-  std::vector<std::string> extensions = Split(list, ';');
-  for (std::string& extension : extensions) {
-    std::transform(extension.begin(), extension.end(), extension.begin(),
-                   [](unsigned char c) { return std::tolower(c); });
+// A name that no field has would be a tensor that never comes.
+Status CheckFields(const LoaderOptions& options, const SampleSource& source) {
+  for (const std::string& name : options.fields) {
+    std::vector<std::string> has;
+    for (const FieldSpec& spec : source.fields()) has.push_back(spec.name);
+    if (std::find(has.begin(), has.end(), name) == has.end())
+      return InvalidArgument("no field '" + name + "' in these samples; they have " +
+                             Join(has, ", "));
   }
-  return extensions;
+  return OkStatus();
 }
 
-// What training and evaluation share.
-struct Source {
-  LoaderOptions options;
-  std::unique_ptr<DataSet> set;
-  std::unique_ptr<BpeVocabulary> vocabulary;
-  std::vector<std::string> image_extensions;
-  std::vector<std::string> text_extensions;
-
-  size_t PixelsPerSample() const {
-    return 3 * static_cast<size_t>(options.image_size) * static_cast<size_t>(options.image_size);
-  }
-  size_t IdsPerSample() const { return static_cast<size_t>(options.context_length); }
-};
-
-StatusOr<Source> OpenSource(const LoaderOptions& options, bool eval) {
+StatusOr<std::unique_ptr<SampleSource>> OpenSource(const LoaderOptions& options, SampleUse use) {
   WEFT_RETURN_IF_ERROR(CheckOptions(options));
-  Source source;
-  source.options = options;
-  source.image_extensions = LowerExtensions(options.data.image_extensions());
-  source.text_extensions = LowerExtensions(options.data.text_extension());
-  const auto& patterns = eval ? options.data.eval_shards() : options.data.train_shards();
-  WEFT_ASSIGN_OR_RETURN(source.set, DataSet::Open({patterns.begin(), patterns.end()},
-                                                  eval ? "data.eval_shards" : "data.train_shards"));
-  StatusOr<std::unique_ptr<BpeVocabulary>> vocabulary =
-      BpeVocabulary::Load(options.data.vocabulary(), options.vocab_size);
-  if (!vocabulary.ok()) return vocabulary.status().WithContext("data.vocabulary");
-  source.vocabulary = std::move(*vocabulary);
+  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<SampleSource> source, OpenSampleSource(options, use));
+  WEFT_RETURN_IF_ERROR(CheckFields(options, *source));
   return source;
 }
 
-MicroBatch MakeMicroBatch(const Source& source, size_t samples) {
+MicroBatch MakeMicroBatch(const SampleSource& source, const LoaderOptions& options,
+                          size_t samples) {
   MicroBatch batch;
   batch.sample_ids.resize(samples);
-  if (source.options.parts.pixels) batch.pixels.resize(samples * source.PixelsPerSample());
-  if (source.options.parts.ids) {
-    batch.ids.resize(samples * source.IdsPerSample());
-    batch.eot.resize(samples);
+  batch.targets.resize(samples);
+  for (const FieldSpec& spec : source.fields()) {
+    if (!WantsField(options, spec.name)) continue;
+    batch.fields.push_back({spec, std::vector<uint8_t>(samples * spec.bytes_per_row())});
   }
   return batch;
 }
-
-// A thread's own codecs, caches and buffers.
-class SampleCook {
- public:
-  explicit SampleCook(const Source& source)
-      : source_(source), tokenizer_(*source.vocabulary), planes_(source.PixelsPerSample()) {}
-
-  // Fills row `row` of `batch`. The image is decoded even where nobody asked for pixels: consumers that ask for different
-  // parts must agree on which samples are bad.
-  Status Cook(int64_t id, const KeyedRandom* random, size_t row, MicroBatch* batch) {
-    const LoaderOptions& options = source_.options;
-    WEFT_RETURN_IF_ERROR(source_.set->ReadMember(id, source_.image_extensions, &image_));
-    WEFT_RETURN_IF_ERROR(source_.set->ReadMember(id, source_.text_extensions, &text_));
-    uint8_t* planes =
-        options.parts.pixels ? batch->pixels.data() + row * planes_.size() : planes_.data();
-    if (random != nullptr) {
-      WEFT_RETURN_IF_ERROR(cooker_.CookForTraining(image_, options.data.augment(), *random,
-                                                   static_cast<uint64_t>(id), options.image_size,
-                                                   planes));
-    } else {
-      WEFT_RETURN_IF_ERROR(cooker_.CookForEval(image_, options.image_size, planes));
-    }
-    if (options.parts.ids) {
-      int32_t* ids = batch->ids.data() + row * source_.IdsPerSample();
-      batch->eot[row] = tokenizer_.EncodeInto(text_, options.context_length, ids);
-    }
-    batch->sample_ids[row] = id;
-    return OkStatus();
-  }
-
- private:
-  const Source& source_;
-  BpeTokenizer tokenizer_;
-  ImageCooker cooker_;
-  std::vector<uint8_t> planes_;
-  std::string image_;
-  std::string text_;
-};
 
 // Errors that are properties of the bytes, so that every rank and every restart sees them alike.
 bool IsBadSample(const Status& status) {
@@ -144,14 +88,16 @@ bool IsBadSample(const Status& status) {
 
 class ThreadedLoader : public Loader {
  public:
-  ThreadedLoader(Source source, SampleOrder order)
-      : source_(std::move(source)),
+  ThreadedLoader(const LoaderOptions& options, std::unique_ptr<SampleSource> source,
+                 SampleOrder order)
+      : options_(options),
+        source_(std::move(source)),
         order_(std::move(order)),
-        batch_size_(source_.options.batch.micro_batch_size()),
-        micro_batches_(source_.options.batch.micro_batches()),
-        total_((source_.options.end_step - source_.options.first_step) * source_.options.num_slots *
-               micro_batches_) {
-    for (int i = 0; i < source_.options.data.loader_threads(); ++i) {
+        batch_size_(options.batch.micro_batch_size()),
+        micro_batches_(options.batch.micro_batches()),
+        per_step_(static_cast<int64_t>(options.slots.size()) * micro_batches_),
+        total_((options.end_step - options.first_step) * per_step_) {
+    for (int i = 0; i < options.data.loader_threads(); ++i) {
       threads_.emplace_back([this] { Work(); });
     }
   }
@@ -187,8 +133,12 @@ class ThreadedLoader : public Loader {
     if (spare_.size() < kMaxSpare) spare_.push_back(std::move(batch));
   }
 
-  const std::string& manifest_hash() const override { return source_.set->manifest_hash(); }
-  int64_t num_samples() const override { return source_.set->num_samples(); }
+  const std::string& manifest_hash() const override { return source_->manifest_hash(); }
+  int64_t num_samples() const override { return source_->num_samples(); }
+  int64_t num_bad_samples() const override {
+    MutexLock lock(log_mutex_);
+    return static_cast<int64_t>(logged_.size());
+  }
 
  private:
   static constexpr size_t kMaxSpare = 4;
@@ -203,19 +153,16 @@ class ThreadedLoader : public Loader {
   // Opens micro-batches up to the prefetch horizon and wakes the threads.
   void Refill() WEFT_REQUIRES(mutex_) {
     bool added = false;
-    while (static_cast<int64_t>(ring_.size()) < source_.options.data.prefetch() &&
-           opened_ < total_) {
+    while (static_cast<int64_t>(ring_.size()) < options_.data.prefetch() && opened_ < total_) {
       auto entry = std::make_unique<Entry>();
       if (!spare_.empty()) {
         entry->batch = std::move(spare_.back());
         spare_.pop_back();
       } else {
-        entry->batch = MakeMicroBatch(source_, static_cast<size_t>(batch_size_));
+        entry->batch = MakeMicroBatch(*source_, options_, static_cast<size_t>(batch_size_));
       }
-      const int64_t per_step = source_.options.num_slots * micro_batches_;
-      entry->batch.step = source_.options.first_step + opened_ / per_step;
-      entry->batch.slot =
-          source_.options.first_slot + static_cast<int>(opened_ % per_step / micro_batches_);
+      entry->batch.step = options_.first_step + opened_ / per_step_;
+      entry->batch.slot = options_.slots[static_cast<size_t>(opened_ % per_step_ / micro_batches_)];
       entry->batch.micro_batch = static_cast<int>(opened_ % micro_batches_);
       entry->left = batch_size_;
       ring_.push_back(std::move(entry));
@@ -233,7 +180,7 @@ class ThreadedLoader : public Loader {
   }
 
   void Work() {
-    SampleCook cook(source_);
+    const std::unique_ptr<SampleCook> cook = source_->NewCook();
     MutexLock lock(mutex_);
     Refill();
     while (!stopping_ && failure_.ok()) {
@@ -244,7 +191,7 @@ class ThreadedLoader : public Loader {
       }
       const int64_t row = entry->next_row++;
       mutex_.Unlock();
-      const Status status = CookRow(&cook, row, &entry->batch);
+      const Status status = CookRow(cook.get(), row, &entry->batch);
       mutex_.Lock();
       // The entry stays in the ring until its last row is done.
       if (status.ok()) --entry->left;
@@ -259,11 +206,11 @@ class ThreadedLoader : public Loader {
     Status last;
     for (int k = 0; k <= kMaxSubstitutes; ++k) {
       const SampleRef ref = order_.At(batch->step, batch->slot, row_in_slot, k);
-      const KeyedRandom random(source_.options.seed, std::string("augment:") + kSetName, ref.epoch);
       const auto id = static_cast<int64_t>(ref.id);
-      last = cook->Cook(id, &random, static_cast<size_t>(row), batch);
+      batch->sample_ids[static_cast<size_t>(row)] = id;
+      last = cook->Cook(ref, static_cast<size_t>(row), batch);
       if (last.ok()) return last;
-      last = last.WithContext(source_.set->Describe(id));
+      last = last.WithContext(source_->Describe(id));
       if (!IsBadSample(last)) return last;
       LogBadSample(id, last);
     }
@@ -278,10 +225,12 @@ class ThreadedLoader : public Loader {
                       << " is replaced by the next one of its window: " << status.message();
   }
 
-  const Source source_;
+  const LoaderOptions options_;
+  const std::unique_ptr<SampleSource> source_;
   const SampleOrder order_;
   const int64_t batch_size_;
   const int64_t micro_batches_;
+  const int64_t per_step_;
   // Micro-batches that this loader gives.
   const int64_t total_;
 
@@ -295,7 +244,7 @@ class ThreadedLoader : public Loader {
   bool stopping_ WEFT_GUARDED_BY(mutex_) = false;
   Status failure_ WEFT_GUARDED_BY(mutex_);
 
-  Mutex log_mutex_;
+  mutable Mutex log_mutex_;
   std::set<int64_t> logged_ WEFT_GUARDED_BY(log_mutex_);
 
   std::vector<std::thread> threads_;
@@ -303,9 +252,10 @@ class ThreadedLoader : public Loader {
 
 class ShardEvalSet : public EvalSet {
  public:
-  explicit ShardEvalSet(Source source) : source_(std::move(source)), cook_(source_) {}
+  ShardEvalSet(const LoaderOptions& options, std::unique_ptr<SampleSource> source)
+      : options_(options), source_(std::move(source)), cook_(source_->NewCook()) {}
 
-  int64_t size() const override { return source_.set->num_samples(); }
+  int64_t size() const override { return source_->num_samples(); }
 
   StatusOr<MicroBatch> Read(int64_t begin, int64_t end) override {
     if (begin < 0 || begin > end || end > size()) {
@@ -313,10 +263,12 @@ class ShardEvalSet : public EvalSet {
                              std::to_string(end) + ") are not in [0, " + std::to_string(size()) +
                              ")");
     }
-    MicroBatch batch = MakeMicroBatch(source_, static_cast<size_t>(end - begin));
+    MicroBatch batch = MakeMicroBatch(*source_, options_, static_cast<size_t>(end - begin));
     for (int64_t id = begin; id < end; ++id) {
-      const Status status = cook_.Cook(id, nullptr, static_cast<size_t>(id - begin), &batch);
-      if (!status.ok()) return status.WithContext(source_.set->Describe(id));
+      const auto row = static_cast<size_t>(id - begin);
+      batch.sample_ids[row] = id;
+      const Status status = cook_->Cook({0, 0, static_cast<uint64_t>(id)}, row, &batch);
+      if (!status.ok()) return status.WithContext(source_->Describe(id));
     }
     return batch;
   }
@@ -326,24 +278,23 @@ class ShardEvalSet : public EvalSet {
       return InvalidArgument("evaluation sample " + std::to_string(index) + " of " +
                              std::to_string(size()));
     }
-    EvalSample sample;
-    sample.key = std::string(source_.set->key(index));
-    Status status = source_.set->ReadMember(index, source_.image_extensions, &sample.image_bytes);
-    if (status.ok())
-      status = source_.set->ReadMember(index, source_.text_extensions, &sample.caption);
-    if (!status.ok()) return status.WithContext(source_.set->Describe(index));
+    StatusOr<EvalSample> sample = source_->ReadRaw(index);
+    if (!sample.ok()) return sample.status().WithContext(source_->Describe(index));
     return sample;
   }
 
  private:
-  const Source source_;
-  SampleCook cook_;
+  const LoaderOptions options_;
+  const std::unique_ptr<SampleSource> source_;
+  const std::unique_ptr<SampleCook> cook_;
 };
 
 }  // namespace
 
 StatusOr<std::unique_ptr<Loader>> Loader::Open(const LoaderOptions& options) {
-  WEFT_ASSIGN_OR_RETURN(Source source, OpenSource(options, /*eval=*/false));
+  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<SampleSource> source,
+                        OpenSource(options, SampleUse::kTrain));
+  WEFT_RETURN_IF_ERROR(CheckSlots(options));
   const BatchRecipe& batch = options.batch;
   OrderOptions order_options;
   order_options.seed = options.seed;
@@ -354,14 +305,15 @@ StatusOr<std::unique_ptr<Loader>> Loader::Open(const LoaderOptions& options) {
   order_options.chunk = options.data.order().chunk();
   order_options.window = options.data.order().window();
   WEFT_ASSIGN_OR_RETURN(SampleOrder order,
-                        SampleOrder::Create(order_options, {{kSetName, source.set->ShardSizes()}}));
+                        SampleOrder::Create(order_options, {{kTrainSet, source->ShardSizes()}}));
   return std::unique_ptr<Loader>(
-      std::make_unique<ThreadedLoader>(std::move(source), std::move(order)));
+      std::make_unique<ThreadedLoader>(options, std::move(source), std::move(order)));
 }
 
 StatusOr<std::unique_ptr<EvalSet>> EvalSet::Open(const LoaderOptions& options) {
-  WEFT_ASSIGN_OR_RETURN(Source source, OpenSource(options, /*eval=*/true));
-  return std::unique_ptr<EvalSet>(std::make_unique<ShardEvalSet>(std::move(source)));
+  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<SampleSource> source,
+                        OpenSource(options, SampleUse::kEval));
+  return std::unique_ptr<EvalSet>(std::make_unique<ShardEvalSet>(options, std::move(source)));
 }
 
 }  // namespace weft

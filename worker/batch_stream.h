@@ -1,5 +1,4 @@
-// The loader's micro-batches as the named tensors that a model's first blocks ask for: "pixels" u8 [b, 3, S, S],
-// "ids" i64 [b, T], "eot" i64 [b].
+// The loader's micro-batches as the named tensors that a model's blocks ask for: bytes as uint8, integers as int64.
 //
 // Thread rule: the training thread.
 #pragma once
@@ -18,11 +17,14 @@ namespace weft {
 struct StepBatch {
   std::vector<NamedTensors> micro_batches;
   int64_t samples = 0;
+  // Labels that a loss counts, of each micro-batch; known on every rank, whatever fields it reads.
+  std::vector<int64_t> targets;
   // Seconds that the step waited for the loader.
   double wait_s = 0;
 };
 
-NamedTensors ToTensors(const MicroBatch& batch, int image_size, int context_length);
+// Each field as a tensor of its name, [b, ...]. Copies.
+NamedTensors ToTensors(const MicroBatch& batch);
 
 class BatchStream {
  public:
@@ -32,7 +34,7 @@ class BatchStream {
   const Loader& loader() const { return *loader_; }
 
  private:
-  LoaderOptions options_;
+  const LoaderOptions options_;
   std::unique_ptr<Loader> loader_;
 };
 

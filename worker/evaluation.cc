@@ -21,13 +21,12 @@ struct Features {
 
 // Samples [begin, end), a micro-batch at a time.
 StatusOr<Features> Encode(Session* session, EvalSet* eval_set, int64_t begin, int64_t end) {
-  const LoaderOptions options = session->MakeLoaderOptions();
   std::vector<at::Tensor> images;
   std::vector<at::Tensor> texts;
   const int64_t b = session->recipe().batch().micro_batch_size();
   for (int64_t i = begin; i < end; i += b) {
     WEFT_ASSIGN_OR_RETURN(const MicroBatch batch, eval_set->Read(i, std::min(i + b, end)));
-    const NamedTensors tensors = ToTensors(batch, options.image_size, options.context_length);
+    const NamedTensors tensors = ToTensors(batch);
     images.push_back(EncodeImages(&session->model(), tensors.at("pixels")));
     texts.push_back(EncodeTexts(&session->model(), tensors.at("ids"), tensors.at("eot")));
   }

@@ -154,8 +154,7 @@ LoaderOptions Session::MakeLoaderOptions() const {
   options.image_size = recipe_.model().clip().image_size();
   options.context_length = recipe_.model().clip().context_length();
   options.vocab_size = recipe_.model().clip().vocab_size();
-  options.first_slot = parallel_->slots().front();
-  options.num_slots = static_cast<int>(parallel_->slots().size());
+  options.slots = parallel_->slots();
   options.end_step = recipe_.steps();
   return options;
 }

@@ -58,6 +58,7 @@ LoaderOptions MakeLoaderOptions(const BenchOptions& options) {
   loader.batch.set_micro_batch_size(64);
   loader.image_size = static_cast<int>(options.size);
   loader.context_length = static_cast<int>(options.context);
+  loader.slots = {0};
   loader.end_step = options.images / 64;
   return loader;
 }

@@ -29,7 +29,7 @@ class LoaderTest : public ::testing::Test {
     options_.seed = 11;
     options_.image_size = 16;
     options_.context_length = 8;
-    options_.num_slots = 4;
+    options_.slots = {0, 1, 2, 3};
     options_.end_step = 6;
   }
 
@@ -46,8 +46,9 @@ class LoaderTest : public ::testing::Test {
     std::map<std::tuple<int64_t, int, int>, MicroBatch> all;
     const auto loader = Open(options);
     if (loader == nullptr) return all;
-    const int64_t count =
-        (options.end_step - options.first_step) * options.num_slots * options.batch.micro_batches();
+    const int64_t count = (options.end_step - options.first_step) *
+                          static_cast<int64_t>(options.slots.size()) *
+                          options.batch.micro_batches();
     std::tuple<int64_t, int, int> last{-1, 0, 0};
     for (int64_t i = 0; i < count; ++i) {
       auto batch = loader->Next();
@@ -64,9 +65,16 @@ class LoaderTest : public ::testing::Test {
 
   static void ExpectSame(const MicroBatch& a, const MicroBatch& b) {
     EXPECT_EQ(a.sample_ids, b.sample_ids);
-    EXPECT_EQ(a.pixels, b.pixels);
-    EXPECT_EQ(a.ids, b.ids);
-    EXPECT_EQ(a.eot, b.eot);
+    ASSERT_EQ(a.fields.size(), 3u);
+    ASSERT_EQ(b.fields.size(), 3u);
+    for (size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(a.fields[i].spec.name, b.fields[i].spec.name);
+      EXPECT_EQ(a.fields[i].bytes, b.fields[i].bytes);
+    }
+  }
+
+  static const std::vector<uint8_t>& Bytes(const MicroBatch& batch, const std::string& field) {
+    return batch.Find(field)->bytes;
   }
 
   testing::TempDir dir_;
@@ -79,8 +87,10 @@ TEST_F(LoaderTest, FollowsTheOrder) {
   auto order = SampleOrder::Create({11, 4, 32, 0, 128, 16}, {{"train", {37, 13}}});
   ASSERT_TRUE(order.ok());
   for (const auto& [key, batch] : all) {
-    EXPECT_EQ(batch.pixels.size(), 4u * 3 * 16 * 16);
-    EXPECT_EQ(batch.ids.size(), 4u * 8);
+    EXPECT_EQ(Bytes(batch, "pixels").size(), 4u * 3 * 16 * 16);
+    EXPECT_EQ(Bytes(batch, "ids").size(), 4u * 4 * 8);
+    EXPECT_EQ(Bytes(batch, "eot").size(), 4u * 4);
+    EXPECT_EQ(batch.targets, (std::vector<int32_t>{0, 0, 0, 0}));
     for (int64_t row = 0; row < 4; ++row) {
       const SampleRef ref = order->At(batch.step, batch.slot, batch.micro_batch * 4 + row);
       EXPECT_EQ(batch.sample_ids[static_cast<size_t>(row)], static_cast<int64_t>(ref.id));
@@ -93,26 +103,24 @@ TEST_F(LoaderTest, ThreadsRanksAndRestartsChangeNothing) {
   LoaderOptions other = options_;
   other.data.set_loader_threads(3);
   other.data.set_prefetch(7);
-  other.first_slot = 1;
-  other.num_slots = 2;
   other.first_step = 3;
-  const auto part = ReadAll(other);
-  ASSERT_EQ(part.size(), 3u * 2 * 2);
-  for (const auto& [key, batch] : part) ExpectSame(batch, all.at(key));
+  for (const std::vector<int>& slots : {std::vector<int>{1, 2}, {0, 3}}) {
+    other.slots = slots;
+    const auto part = ReadAll(other);
+    ASSERT_EQ(part.size(), 3u * 2 * 2);
+    for (const auto& [key, batch] : part) ExpectSame(batch, all.at(key));
+  }
 }
 
-TEST_F(LoaderTest, PartsAreTheSameAlone) {
+TEST_F(LoaderTest, FieldsAreTheSameAlone) {
   const auto all = ReadAll(options_);
-  LoaderOptions other = options_;
-  other.parts.pixels = false;
-  for (const auto& [key, batch] : ReadAll(other)) {
-    EXPECT_TRUE(batch.pixels.empty());
-    EXPECT_EQ(batch.ids, all.at(key).ids);
-  }
-  other.parts = {true, false};
-  for (const auto& [key, batch] : ReadAll(other)) {
-    EXPECT_TRUE(batch.ids.empty());
-    EXPECT_EQ(batch.pixels, all.at(key).pixels);
+  for (const std::string name : {"pixels", "ids", "eot"}) {
+    LoaderOptions other = options_;
+    other.fields = {name};
+    for (const auto& [key, batch] : ReadAll(other)) {
+      ASSERT_EQ(batch.fields.size(), 1u);
+      EXPECT_EQ(Bytes(batch, name), Bytes(all.at(key), name));
+    }
   }
 }
 
@@ -123,7 +131,7 @@ TEST_F(LoaderTest, RecycledMemoryChangesNothing) {
     auto batch = loader->Next();
     ASSERT_TRUE(batch.ok());
     ExpectSame(*batch, all.at({batch->step, batch->slot, batch->micro_batch}));
-    std::fill(batch->pixels.begin(), batch->pixels.end(), 77);
+    for (Field& field : batch->fields) std::fill(field.bytes.begin(), field.bytes.end(), 77);
     loader->Recycle(std::move(*batch));
   }
 }
@@ -137,8 +145,8 @@ TEST_F(LoaderTest, AugmentationChangesWithEpochAndSeed) {
     for (const auto& [key, batch] : ReadAll(options)) {
       for (size_t i = 0; i < 4; ++i) {
         crops[batch.sample_ids[i]].insert(
-            {batch.pixels.begin() + static_cast<int64_t>(i) * 768,
-             batch.pixels.begin() + static_cast<int64_t>(i + 1) * 768});
+            {Bytes(batch, "pixels").begin() + static_cast<int64_t>(i) * 768,
+             Bytes(batch, "pixels").begin() + static_cast<int64_t>(i + 1) * 768});
       }
     }
     return crops;
@@ -167,13 +175,12 @@ TEST_F(LoaderTest, BadSamplesAreReplacedAlikeEverywhere) {
   for (const int64_t bad : {39, 40, 42}) EXPECT_EQ(seen.count(bad), 0u) << bad;
   EXPECT_EQ(seen.size(), 47u);
   LoaderOptions other = options_;
-  other.parts.pixels = false;
-  other.first_slot = 2;
-  other.num_slots = 1;
+  other.fields = {"ids"};
+  other.slots = {2};
   other.data.set_loader_threads(2);
   for (const auto& [key, batch] : ReadAll(other)) {
     EXPECT_EQ(batch.sample_ids, all.at(key).sample_ids);
-    EXPECT_EQ(batch.ids, all.at(key).ids);
+    EXPECT_EQ(Bytes(batch, "ids"), Bytes(all.at(key), "ids"));
   }
 }
 
@@ -213,6 +220,14 @@ TEST_F(LoaderTest, WrongOptionsNameTheField) {
   wrong = options_;
   wrong.vocab_size = 49408;
   EXPECT_NE(message(wrong).find("vocab_size is at most 515"), std::string::npos) << message(wrong);
+  wrong = options_;
+  wrong.fields = {"pixel"};
+  EXPECT_NE(message(wrong).find("no field 'pixel'"), std::string::npos) << message(wrong);
+  for (const std::vector<int>& slots : {std::vector<int>{}, {4}, {-1}, {1, 1}}) {
+    wrong = options_;
+    wrong.slots = slots;
+    EXPECT_NE(message(wrong).find("slot"), std::string::npos) << message(wrong);
+  }
 }
 
 TEST_F(LoaderTest, ACutShardIsRefused) {
@@ -243,9 +258,10 @@ TEST_F(LoaderTest, EvalReadsInOrder) {
   auto batch = (*eval)->Read(2, 5);
   ASSERT_TRUE(batch.ok()) << batch.status();
   EXPECT_EQ(batch->sample_ids, (std::vector<int64_t>{2, 3, 4}));
-  EXPECT_EQ(batch->pixels.size(), 3u * 768);
+  EXPECT_EQ(Bytes(*batch, "pixels").size(), 3u * 768);
   auto again = (*eval)->Read(3, 4);
-  EXPECT_TRUE(std::equal(again->pixels.begin(), again->pixels.end(), batch->pixels.begin() + 768));
+  EXPECT_TRUE(std::equal(Bytes(*again, "pixels").begin(), Bytes(*again, "pixels").end(),
+                         Bytes(*batch, "pixels").begin() + 768));
   auto sample = (*eval)->Sample(3);
   ASSERT_TRUE(sample.ok());
   EXPECT_EQ(sample->key, "s000040");

@@ -1,0 +1,38 @@
+// What a loader is asked for: plain values of the recipe, so that no part of the loader knows a model.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cluster/config/recipe.pb.h"
+
+namespace weft {
+
+// What a sample is and which fields it becomes ([b, ...]):
+enum class SampleFamily {
+  // An image and its caption (CLIP): pixels u8 [3, size, size]; ids i32 [context], zero-padded; eot i32 [], the place of the
+  // end-of-text token.
+  kImageText,
+};
+
+struct LoaderOptions {
+  SampleFamily family = SampleFamily::kImageText;
+  DataRecipe data;
+  BatchRecipe batch;
+  uint64_t seed = 0;
+  // Pixels of an image's side.
+  int image_size = 0;
+  // Tokens of a row.
+  int context_length = 0;
+  // Entries of the vocabulary: as many of its file's merges are used as that needs. 0: all (image-text: at most CLIP's 49408).
+  int vocab_size = 0;
+  // This consumer's slots, rising.
+  std::vector<int> slots;
+  int64_t first_step = 0;
+  int64_t end_step = 0;
+  // Names of the fields that the consumer reads; empty: all of the family. What nobody asks for is not made.
+  std::vector<std::string> fields;
+};
+
+}  // namespace weft

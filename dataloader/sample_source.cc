@@ -1,0 +1,43 @@
+#include "dataloader/sample_source.h"
+
+#include <algorithm>
+#include <cctype>
+
+#include "cluster/base/text.h"
+
+namespace weft {
+
+StatusOr<std::unique_ptr<SampleSource>> OpenSampleSource(const LoaderOptions& options,
+                                                         SampleUse use) {
+  switch (options.family) {
+    case SampleFamily::kImageText:
+      return OpenImageTextSource(options, use);
+  }
+  return Internal("no such family of samples");
+}
+
+std::vector<std::string> LowerExtensions(const std::string& list) {
+  std::vector<std::string> extensions = Split(list, ';');
+  for (std::string& extension : extensions) {
+    std::transform(extension.begin(), extension.end(), extension.begin(),
+                   [](unsigned char c) { return std::tolower(c); });
+  }
+  return extensions;
+}
+
+std::vector<std::string> ShardPatterns(const LoaderOptions& options, SampleUse use) {
+  const auto& patterns =
+      use == SampleUse::kEval ? options.data.eval_shards() : options.data.train_shards();
+  return {patterns.begin(), patterns.end()};
+}
+
+std::string ShardField(SampleUse use) {
+  return use == SampleUse::kEval ? "data.eval_shards" : "data.train_shards";
+}
+
+bool WantsField(const LoaderOptions& options, std::string_view name) {
+  return options.fields.empty() ||
+         std::find(options.fields.begin(), options.fields.end(), name) != options.fields.end();
+}
+
+}  // namespace weft

@@ -1,0 +1,72 @@
+// A set of samples and what becomes of them: the part of a loader that differs between families.
+//
+// Errors of a sample that are properties of its bytes (Corruption, InvalidArgument) mean that it is bad for every consumer,
+// whatever fields that one reads; all others (I/O) end the run. Thread rule: a source is immutable once open and safe from
+// any thread; a cook belongs to one.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cluster/base/status.h"
+#include "dataloader/loader_options.h"
+#include "dataloader/micro_batch.h"
+#include "dataloader/order.h"
+
+namespace weft {
+
+// The only data set's name: it keys the order, the augmentation and the masks.
+inline constexpr char kTrainSet[] = "train";
+
+enum class SampleUse { kTrain, kEval };
+
+// A sample as it is stored.
+struct EvalSample {
+  std::string key;
+  std::string caption;
+  std::string image_bytes;  // JPEG, PNG or WebP, told by the first bytes
+};
+
+// A thread's own codecs, caches and buffers.
+class SampleCook {
+ public:
+  virtual ~SampleCook() = default;
+  // Fills row `row` of `batch`, in the fields that it has.
+  virtual Status Cook(const SampleRef& ref, size_t row, MicroBatch* batch) = 0;
+};
+
+class SampleSource {
+ public:
+  virtual ~SampleSource() = default;
+
+  // Samples of each shard, in order.
+  virtual std::vector<uint64_t> ShardSizes() const = 0;
+  virtual int64_t num_samples() const = 0;
+  // Identity of the set: goes into every checkpoint.
+  virtual const std::string& manifest_hash() const = 0;
+  // "shard train-000000.tar, sample 'a/b'".
+  virtual std::string Describe(int64_t id) const = 0;
+  // All fields of the family.
+  virtual const std::vector<FieldSpec>& fields() const = 0;
+  virtual std::unique_ptr<SampleCook> NewCook() const = 0;
+  virtual StatusOr<EvalSample> ReadRaw(int64_t id) const = 0;
+};
+
+// Opens shards and vocabulary. Errors: NotFound, Corruption, InvalidArgument: name the shard or the recipe's field.
+StatusOr<std::unique_ptr<SampleSource>> OpenImageTextSource(const LoaderOptions& options,
+                                                            SampleUse use);
+// The one of options.family.
+StatusOr<std::unique_ptr<SampleSource>> OpenSampleSource(const LoaderOptions& options,
+                                                         SampleUse use);
+
+// What the sources share. "jpg;PNG" -> jpg, png.
+std::vector<std::string> LowerExtensions(const std::string& list);
+// The shards of a use, and the recipe's field that names them.
+std::vector<std::string> ShardPatterns(const LoaderOptions& options, SampleUse use);
+std::string ShardField(SampleUse use);
+// Whether the consumer reads the field.
+bool WantsField(const LoaderOptions& options, std::string_view name);
+
+}  // namespace weft
