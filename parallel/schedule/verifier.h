@@ -35,8 +35,4 @@ int ActivationBound(const ProgramSpec& spec, int phase, int rank);
 // The lists of the pipeline ranks of spec.dp_rank.
 Status VerifyProgram(const ProgramSpec& spec, std::span<const RankProgram> programs);
 
-// The lists of all: programs[dp_rank][pipeline rank]. Collectives over dp are the same in the same order, and nothing
-// waits for ever even if each of them waited for all its ranks. Each dp rank's lists must have passed VerifyProgram.
-Status VerifyAcrossDp(const ProgramSpec& spec, std::span<const std::vector<RankProgram>> programs);
-
 }  // namespace weft
