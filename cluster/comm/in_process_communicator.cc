@@ -3,6 +3,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -45,6 +46,8 @@ StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeInProcessCommunicators(
     int size, const InProcessOptions& options) {
   WEFT_CHECK_GE(size, 1);
   WEFT_CHECK(options.recorders.empty() || options.recorders.size() == static_cast<size_t>(size));
+  WEFT_CHECK(options.world_ranks.empty() ||
+             options.world_ranks.size() == static_cast<size_t>(size));
   const size_t ring_bytes = options.ring_bytes == 0 ? RingBytes(size) : options.ring_bytes;
   PartsByRank parts(static_cast<size_t>(size));
   SegmentsByRank segments;
@@ -53,10 +56,11 @@ StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeInProcessCommunicators(
     LinkedCommunicatorParts& own = parts[static_cast<size_t>(rank)];
     WEFT_ASSIGN_OR_RETURN(own.sleeper, Sleeper::Create(segment));
     own.members.rank = rank;
+    own.members.world_ranks = options.world_ranks;
     own.members.links.resize(static_cast<size_t>(size));
     own.recorder =
         options.recorders.empty() ? nullptr : options.recorders[static_cast<size_t>(rank)];
-    own.spins = SpinsFor(size);
+    own.spins = SpinsFor(std::max(size, options.ranks_on_host));
     segments.push_back(std::move(segment));
   }
   for (int a = 0; a < size; ++a) {

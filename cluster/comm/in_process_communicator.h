@@ -19,6 +19,10 @@ namespace weft {
 struct InProcessOptions {
   // By rank, or empty: none. They must outlive the communicators.
   std::vector<FlightRecorder*> recorders;
+  // What messages call the ranks: their numbers in the whole world; empty: the same numbers.
+  std::vector<int> world_ranks;
+  // All ranks of the run, as TcpOptions has it; 0: those of these communicators.
+  int ranks_on_host = 0;
   // 0: chosen by the number of ranks.
   size_t ring_bytes = 0;
 };

@@ -63,7 +63,7 @@ class SocketLink : public Link {
  public:
   SocketLink(int peer, UniqueFd socket, size_t ring_bytes)
       : Link(peer, std::move(socket)),
-        memory_(ring_bytes + 64),
+        memory_(std::make_unique_for_overwrite<std::byte[]>(ring_bytes + 64)),
         in_(&positions_, Aligned(), ring_bytes) {}
 
   size_t Write(const iovec* parts, int num_parts) override {
@@ -114,8 +114,8 @@ class SocketLink : public Link {
 
  private:
   std::byte* Aligned() {
-    const auto address = reinterpret_cast<uintptr_t>(memory_.data());
-    return memory_.data() + (64 - address % 64) % 64;
+    const auto address = reinterpret_cast<uintptr_t>(memory_.get());
+    return memory_.get() + (64 - address % 64) % 64;
   }
 
   void OpenFrame(const iovec* parts, int num_parts) {
@@ -141,7 +141,8 @@ class SocketLink : public Link {
   }
 
   RingPositions positions_{};
-  std::vector<std::byte> memory_;
+  // Not filled: a peer that never sends costs address space only.
+  std::unique_ptr<std::byte[]> memory_;
   Ring in_;
   std::vector<iovec> iov_;
   FrameHeader header_{};

@@ -63,6 +63,7 @@ StatusOr<std::shared_ptr<Segment>> Segment::Open(pid_t pid, int fd, uint64_t non
   WEFT_ASSIGN_OR_RETURN(std::shared_ptr<Segment> segment,
                         Map(std::move(opened), ranks, ring_bytes));
   if (segment->nonce() != nonce) return NotFound(path + " is another process's segment");
+  segment->fd_ = UniqueFd();
   return segment;
 }
 

@@ -30,6 +30,7 @@ class Segment {
   Segment(const Segment&) = delete;
   Segment& operator=(const Segment&) = delete;
 
+  // The owner's; a peer closes its own once the memory is mapped.
   int fd() const { return fd_.get(); }
   uint64_t nonce() const;
   // Nonzero while the owner sleeps (doorbell.h).

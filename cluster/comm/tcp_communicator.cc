@@ -1,11 +1,8 @@
 #include "cluster/comm/tcp_communicator.h"
 
-#include <poll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstring>
 #include <optional>
 #include <utility>
@@ -49,14 +46,6 @@ class MeshBuilder {
   }
 
  private:
-  // A connection that has not said its whole Hello yet. It may be a stranger's: nobody waits for it
-  // alone.
-  struct Caller {
-    UniqueFd socket;
-    Hello hello;
-    size_t got = 0;
-  };
-
   Status Prepare();
   Status CallLowerRanks();
   Status AcceptHigherRanks();
@@ -64,11 +53,15 @@ class MeshBuilder {
   Status AgreeOnSharedMemory();
   StatusOr<std::unique_ptr<Communicator>> Finish();
 
-  void AcceptCallers(std::vector<Caller>* callers);
-  // Returns false once the caller has been dealt with, one way or the other.
-  bool HearCaller(Caller* caller);
+  Listener::Verdict JudgeCaller(Listener::Caller& caller);
+  bool IsOtherGroup(const Hello& theirs) const;
+  std::vector<std::string> MissingRanks() const;
   Status NobodyCame() const;
   bool MapPeer(Peer* peer);
+  int WorldRank(int rank) const {
+    return options_.world_ranks.empty() ? rank : options_.world_ranks[static_cast<size_t>(rank)];
+  }
+  std::string Name(int rank) const { return "rank " + std::to_string(WorldRank(rank)); }
   Peer& peer(int rank) { return peers_[static_cast<size_t>(rank)]; }
   const Peer& peer(int rank) const { return peers_[static_cast<size_t>(rank)]; }
 
@@ -88,12 +81,15 @@ Status MeshBuilder::Prepare() {
     return InvalidArgument("rank " + std::to_string(options_.rank) + " of " +
                            std::to_string(size_) + " endpoints");
   }
+  WEFT_CHECK(options_.world_ranks.empty() ||
+             options_.world_ranks.size() == options_.endpoints.size());
   const size_t ring_bytes = options_.ring_bytes == 0 ? RingBytes(size_) : options_.ring_bytes;
-  WEFT_ASSIGN_OR_RETURN(mine_, MakeHello(options_.run_token));
+  WEFT_ASSIGN_OR_RETURN(mine_, MakeHello(options_.run_token, options_.group));
   WEFT_ASSIGN_OR_RETURN(segment_, Segment::Create(size_, ring_bytes));
   WEFT_ASSIGN_OR_RETURN(sleeper_, Sleeper::Create(segment_));
   mine_.rank = options_.rank;
   mine_.size = size_;
+  mine_.world_rank = WorldRank(options_.rank);
   mine_.epoch = options_.epoch;
   mine_.generation = options_.generation;
   mine_.segment_nonce = segment_->nonce();
@@ -108,7 +104,7 @@ Status MeshBuilder::Prepare() {
 // Says Hello to all of them before it waits for any: a listener's queue takes the connection.
 Status MeshBuilder::CallLowerRanks() {
   for (int rank = 0; rank < options_.rank; ++rank) {
-    const std::string context = "connecting to rank " + std::to_string(rank);
+    const std::string context = "connecting to " + Name(rank);
     StatusOr<UniqueFd> socket =
         ConnectToEndpoint(options_.endpoints[static_cast<size_t>(rank)], deadline_);
     WEFT_RETURN_IF_ERROR(socket.status().WithContext(context));
@@ -120,79 +116,65 @@ Status MeshBuilder::CallLowerRanks() {
 }
 
 Status MeshBuilder::AcceptHigherRanks() {
-  std::vector<Caller> callers;
-  const auto missing = [this] {
-    for (int rank = options_.rank + 1; rank < size_; ++rank) {
-      if (!peer(rank).socket.valid()) return true;
-    }
-    return false;
-  };
-  while (missing()) {
-    std::vector<pollfd> fds{{.fd = listener_.fd(), .events = POLLIN, .revents = 0}};
-    for (const Caller& caller : callers)
-      fds.push_back({.fd = caller.socket.get(), .events = POLLIN, .revents = 0});
-    const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(deadline_ - Clock::now()).count();
-    if (left <= 0) return NobodyCame();
-    poll(fds.data(), fds.size(), static_cast<int>(std::min<int64_t>(left + 1, 1000)));
-    AcceptCallers(&callers);
-    std::erase_if(callers, [this](Caller& caller) { return !HearCaller(&caller); });
-  }
-  return OkStatus();
-}
-
-void MeshBuilder::AcceptCallers(std::vector<Caller>* callers) {
+  listener_.Hear(Clock::now());
   for (;;) {
-    UniqueFd socket(accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!socket.valid()) return;
-    callers->push_back({.socket = std::move(socket)});
+    listener_.JudgeCallers([this](Listener::Caller& caller) { return JudgeCaller(caller); });
+    if (MissingRanks().empty()) return OkStatus();
+    if (Clock::now() >= deadline_) return NobodyCame();
+    listener_.Hear(deadline_);
   }
 }
 
-bool MeshBuilder::HearCaller(Caller* caller) {
-  auto* into = reinterpret_cast<char*>(&caller->hello) + caller->got;
-  const ssize_t n = recv(caller->socket.get(), into, sizeof(Hello) - caller->got, MSG_DONTWAIT);
-  if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return false;
-  if (n > 0) caller->got += static_cast<size_t>(n);
-  if (caller->got < sizeof(Hello)) return true;
-
-  Status verdict = CheckHello(mine_, caller->hello);
-  const int rank = caller->hello.rank;
-  if (verdict.ok() && (rank < options_.rank || peer(rank).socket.valid())) {
-    verdict = FailedPrecondition("rank " + std::to_string(rank) +
-                                 " is not expected to call, or called before");
-  }
-  const Answer answer = verdict.ok() ? Accepted(mine_) : RefusedBecause(verdict);
-  const Status sent = WriteAll(caller->socket.get(), &answer, sizeof(answer), deadline_);
-  if (!verdict.ok()) {
-    last_refusal_ = verdict.message();
-    WEFT_LOG(WARNING) << "rank " << options_.rank << " refused a connection: " << last_refusal_;
+Listener::Verdict MeshBuilder::JudgeCaller(Listener::Caller& caller) {
+  const Hello& theirs = caller.hello;
+  Status refusal = CheckSameRun(mine_, theirs);
+  if (refusal.ok() && !SameGroup(mine_, theirs) && IsOtherGroup(theirs))
+    return Listener::Verdict::kKeep;
+  if (refusal.ok()) refusal = CheckHello(mine_, theirs);
+  if (refusal.ok() && (theirs.rank < options_.rank || peer(theirs.rank).socket.valid()))
+    refusal = FailedPrecondition(Name(theirs.rank) + " is not expected to call, or called before");
+  const Answer answer = refusal.ok() ? Accepted(mine_) : RefusedBecause(refusal);
+  const Status sent = WriteAll(caller.socket.get(), &answer, sizeof(answer), deadline_);
+  if (!refusal.ok()) {
+    last_refusal_ = refusal.message();
+    WEFT_LOG(WARNING) << Name(options_.rank) << " refused a connection: " << last_refusal_;
   } else if (sent.ok()) {
-    peer(rank).socket = std::move(caller->socket);
-    peer(rank).hello = caller->hello;
+    peer(theirs.rank).hello = theirs;
+    peer(theirs.rank).socket = std::move(caller.socket);
   }
-  return false;
+  return Listener::Verdict::kDone;
+}
+
+bool MeshBuilder::IsOtherGroup(const Hello& theirs) const {
+  const std::vector<std::string>& others = options_.other_groups;
+  return others.empty() || std::find(others.begin(), others.end(), GroupOf(theirs)) != others.end();
+}
+
+std::vector<std::string> MeshBuilder::MissingRanks() const {
+  std::vector<std::string> missing;
+  for (int rank = options_.rank + 1; rank < size_; ++rank) {
+    if (!peer(rank).socket.valid()) missing.push_back(std::to_string(WorldRank(rank)));
+  }
+  return missing;
 }
 
 Status MeshBuilder::NobodyCame() const {
-  std::vector<std::string> missing;
-  for (int rank = options_.rank + 1; rank < size_; ++rank) {
-    if (!peer(rank).socket.valid()) missing.push_back(std::to_string(rank));
-  }
-  std::string message = "no connection from rank " + Join(missing, ", ") + " within " +
+  std::string message = "no connection from rank " + Join(MissingRanks(), ", ") +
+                        (options_.group.empty() ? "" : " for " + options_.group) + " within " +
                         HumanSeconds(ToSeconds(options_.timeout)) + " (listening on " +
                         listener_.endpoint() + ")";
   if (!last_refusal_.empty()) message += "; refused a connection: " + last_refusal_;
+  const std::string kept = listener_.KeptGroups();
+  if (!kept.empty()) message += "; others wait for " + kept;
   return DeadlineExceeded(message);
 }
 
 Status MeshBuilder::HearLowerRanks() {
   for (int rank = 0; rank < options_.rank; ++rank) {
     Answer answer;
-    WEFT_RETURN_IF_ERROR(
-        ReadAll(peer(rank).socket.get(), &answer, sizeof(answer), deadline_)
-            .WithContext("waiting for the answer of rank " + std::to_string(rank)));
-    WEFT_RETURN_IF_ERROR(CheckAnswer(mine_, answer, rank));
+    WEFT_RETURN_IF_ERROR(ReadAll(peer(rank).socket.get(), &answer, sizeof(answer), deadline_)
+                             .WithContext("waiting for the answer of " + Name(rank)));
+    WEFT_RETURN_IF_ERROR(CheckAnswer(mine_, answer, rank, Name(rank)));
     peer(rank).hello = answer.hello;
   }
   return OkStatus();
@@ -205,13 +187,13 @@ Status MeshBuilder::AgreeOnSharedMemory() {
     if (rank == options_.rank) continue;
     const char mapped = MapPeer(&peer(rank)) ? 1 : 0;
     WEFT_RETURN_IF_ERROR(WriteAll(peer(rank).socket.get(), &mapped, 1, deadline_)
-                             .WithContext("handshake with rank " + std::to_string(rank)));
+                             .WithContext("handshake with " + Name(rank)));
   }
   for (int rank = 0; rank < size_; ++rank) {
     if (rank == options_.rank) continue;
     char theirs = 0;
     WEFT_RETURN_IF_ERROR(ReadAll(peer(rank).socket.get(), &theirs, 1, deadline_)
-                             .WithContext("handshake with rank " + std::to_string(rank)));
+                             .WithContext("handshake with " + Name(rank)));
     if (theirs == 0) peer(rank).ringer.reset();
   }
   return OkStatus();
@@ -231,8 +213,9 @@ bool MeshBuilder::MapPeer(Peer* peer) {
     peer->segment = *std::move(segment);
   }
   if (!status.ok()) {
-    WEFT_LOG(WARNING) << "no shared memory with rank " << theirs.rank << ", which is on this host ("
-                      << status.message() << "): using its socket, which is slower";
+    WEFT_LOG(WARNING) << "no shared memory with " << Name(theirs.rank)
+                      << ", which is on this host (" << status.message()
+                      << "): using its socket, which is slower";
   }
   return status.ok();
 }
@@ -240,6 +223,7 @@ bool MeshBuilder::MapPeer(Peer* peer) {
 StatusOr<std::unique_ptr<Communicator>> MeshBuilder::Finish() {
   LinkedCommunicatorParts parts;
   parts.members.rank = options_.rank;
+  parts.members.world_ranks = options_.world_ranks;
   parts.recorder = options_.recorder;
   int ranks_on_host = 1;
   for (int rank = 0; rank < size_; ++rank) {
@@ -260,21 +244,12 @@ StatusOr<std::unique_ptr<Communicator>> MeshBuilder::Finish() {
           MakeSocketLink(rank, std::move(p.socket), static_cast<size_t>(mine_.ring_bytes)));
     }
   }
-  parts.spins = SpinsFor(ranks_on_host);
+  parts.spins = SpinsFor(std::max(ranks_on_host, options_.ranks_on_host));
   parts.sleeper = std::move(sleeper_);
   return MakeLinkedCommunicator(std::move(parts));
 }
 
 }  // namespace
-
-StatusOr<std::unique_ptr<Listener>> Listener::Bind(const ListenerOptions& options) {
-  WEFT_ASSIGN_OR_RETURN(UniqueFd fd,
-                        ListenTcp({.host = options.host, .port = std::to_string(options.port)}));
-  WEFT_ASSIGN_OR_RETURN(const int port, LocalPort(fd.get()));
-  std::string host = options.advertised_host.empty() ? options.host : options.advertised_host;
-  if (host.find(':') != std::string::npos) host = "[" + host + "]";
-  return std::unique_ptr<Listener>(new Listener(std::move(fd), host + ":" + std::to_string(port)));
-}
 
 StatusOr<std::unique_ptr<Communicator>> ConnectTcp(const TcpOptions& options, Listener& listener) {
   return MeshBuilder(options, listener).Connect();

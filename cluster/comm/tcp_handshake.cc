@@ -9,7 +9,7 @@ namespace {
 
 constexpr uint32_t kHelloMagic = 0x48464557;   // "WEFH"
 constexpr uint32_t kAnswerMagic = 0x41464557;  // "WEFA"
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kVersion = 2;
 
 // Changes with each boot; equal for all containers of a host.
 std::string BootId() {
@@ -27,6 +27,8 @@ bool SameToken(const Hello& a, const Hello& b) {
   return difference == 0;
 }
 
+std::string Name(const Hello& hello) { return "rank " + std::to_string(hello.world_rank); }
+
 std::string Generation(const Hello& hello) {
   return "(epoch " + std::to_string(hello.epoch) + ", generation " +
          std::to_string(hello.generation) + ")";
@@ -34,7 +36,11 @@ std::string Generation(const Hello& hello) {
 
 }  // namespace
 
-StatusOr<Hello> MakeHello(const std::string& run_token) {
+StatusOr<Hello> MakeHello(const std::string& run_token, const std::string& group) {
+  if (group.size() > kMaxGroup) {
+    return InvalidArgument("the group \"" + group + "\" has more than " +
+                           std::to_string(kMaxGroup) + " characters");
+  }
   if (run_token.empty() || run_token.size() > kMaxRunToken) {
     return InvalidArgument("the run token has " + std::to_string(run_token.size()) +
                            " characters, not 1 to " + std::to_string(kMaxRunToken));
@@ -44,10 +50,20 @@ StatusOr<Hello> MakeHello(const std::string& run_token) {
   hello.version = kVersion;
   BootId().copy(hello.boot_id, sizeof(hello.boot_id) - 1);
   run_token.copy(hello.token, kMaxRunToken);
+  group.copy(hello.group, kMaxGroup);
   return hello;
 }
 
-Status CheckHello(const Hello& mine, const Hello& theirs) {
+std::string GroupOf(const Hello& hello) {
+  const std::string group(hello.group, strnlen(hello.group, sizeof(hello.group)));
+  return group.empty() ? "the default group" : group;
+}
+
+bool SameGroup(const Hello& mine, const Hello& theirs) {
+  return std::memcmp(mine.group, theirs.group, sizeof(mine.group)) == 0;
+}
+
+Status CheckSameRun(const Hello& mine, const Hello& theirs) {
   if (theirs.magic != kHelloMagic || theirs.version != kVersion) {
     return FailedPrecondition("not a rank of this build (unknown greeting)");
   }
@@ -55,9 +71,18 @@ Status CheckHello(const Hello& mine, const Hello& theirs) {
     return FailedPrecondition("wrong run token: this is not a rank of the same run");
   }
   if (mine.epoch != theirs.epoch || mine.generation != theirs.generation) {
-    return FailedPrecondition("rank " + std::to_string(theirs.rank) + " is of " +
-                              Generation(theirs) + ", rank " + std::to_string(mine.rank) + " of " +
-                              Generation(mine) + "; the older one must end");
+    return FailedPrecondition(Name(theirs) + " is of " + Generation(theirs) + ", " + Name(mine) +
+                              " of " + Generation(mine) + "; the older one must end");
+  }
+  return OkStatus();
+}
+
+Status CheckHello(const Hello& mine, const Hello& theirs) {
+  WEFT_RETURN_IF_ERROR(CheckSameRun(mine, theirs));
+  if (!SameGroup(mine, theirs)) {
+    return FailedPrecondition(Name(theirs) + " connects for " + GroupOf(theirs) + ", " +
+                              Name(mine) + " for " + GroupOf(mine) +
+                              "; all ranks must have the same layout");
   }
   if (theirs.size != mine.size || theirs.rank < 0 || theirs.rank >= mine.size ||
       theirs.rank == mine.rank) {
@@ -81,8 +106,7 @@ Answer RefusedBecause(const Status& reason) {
   return answer;
 }
 
-Status CheckAnswer(const Hello& mine, const Answer& answer, int peer) {
-  const std::string who = "rank " + std::to_string(peer);
+Status CheckAnswer(const Hello& mine, const Answer& answer, int peer, const std::string& who) {
   if (answer.magic != kAnswerMagic)
     return FailedPrecondition(who + " answered with an unknown greeting");
   if (answer.accepted == 0) {
@@ -92,8 +116,7 @@ Status CheckAnswer(const Hello& mine, const Answer& answer, int peer) {
   }
   WEFT_RETURN_IF_ERROR(CheckHello(mine, answer.hello).WithContext(who));
   if (answer.hello.rank != peer) {
-    return FailedPrecondition("the endpoint of " + who + " is answered by rank " +
-                              std::to_string(answer.hello.rank));
+    return FailedPrecondition("the endpoint of " + who + " is answered by " + Name(answer.hello));
   }
   return OkStatus();
 }

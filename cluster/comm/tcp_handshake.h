@@ -1,7 +1,7 @@
 // The first words on a data-plane connection. The rank with the higher number connects and sends a
 // Hello; the other one answers with its own, or with a refusal that says why: another run's token,
-// another generation, a rank that is not expected. Each side then says in one byte whether it could
-// map the other's shared memory.
+// another generation, a group or a rank that is not expected. Each side then says in one byte
+// whether it could map the other's shared memory.
 //
 // Little-endian, fixed size: both ends are the same build.
 // Thread rule: values and free functions.
@@ -15,12 +15,16 @@
 namespace weft {
 
 constexpr size_t kMaxRunToken = 127;
+constexpr size_t kMaxGroup = 31;
 
 struct Hello {
   uint32_t magic = 0;
   uint32_t version = 0;
   int32_t rank = -1;
   int32_t size = 0;
+  // What a person calls this rank.
+  int32_t world_rank = -1;
+  uint32_t shared_memory = 0;
   uint64_t epoch = 0;
   uint64_t generation = 0;
   // Where the shared memory and the doorbell are, for ranks of the same host.
@@ -29,8 +33,7 @@ struct Hello {
   int32_t segment_fd = -1;
   int32_t ring_fd = -1;
   uint64_t ring_bytes = 0;
-  uint32_t shared_memory = 0;
-  uint32_t unused = 0;
+  char group[kMaxGroup + 1] = {};
   char boot_id[40] = {};
   char token[kMaxRunToken + 1] = {};
 };
@@ -43,18 +46,24 @@ struct Answer {
   Hello hello;
 };
 
-// Fills magic, version and boot id. InvalidArgument if the token is empty or too long.
-StatusOr<Hello> MakeHello(const std::string& run_token);
+// Fills magic, version and boot id. InvalidArgument if the token is empty, or it or the group is
+// too long.
+StatusOr<Hello> MakeHello(const std::string& run_token, const std::string& group);
 
-// Whether `theirs` belongs to the same run, generation and world as `mine`; FailedPrecondition says
-// what differs.
+// "dp.2"; "the default group".
+std::string GroupOf(const Hello& hello);
+bool SameGroup(const Hello& mine, const Hello& theirs);
+// Whether `theirs` belongs to the same run and generation as `mine`; FailedPrecondition says what
+// differs.
+Status CheckSameRun(const Hello& mine, const Hello& theirs);
+// The same, and to the same group and world.
 Status CheckHello(const Hello& mine, const Hello& theirs);
 // Both allow it and run under the same kernel.
 bool SameHost(const Hello& mine, const Hello& theirs);
 
 Answer Accepted(const Hello& mine);
 Answer RefusedBecause(const Status& reason);
-// The refusal as a Status, or OK. `peer` names who answered.
-Status CheckAnswer(const Hello& mine, const Answer& answer, int peer);
+// The refusal as a Status, or OK. `peer` should have answered, and is `who` to a person.
+Status CheckAnswer(const Hello& mine, const Answer& answer, int peer, const std::string& who);
 
 }  // namespace weft
