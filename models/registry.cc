@@ -35,6 +35,10 @@ StatusOr<std::unique_ptr<Model>> MakeModel(const Recipe& recipe, const ModelSpec
       WEFT_ASSIGN_OR_RETURN(const ClipConfig config, ResolveClip(recipe.model().clip()));
       return MakeClip(config, spec, norm, store);
     }
+    case ModelRecipe::kRoberta:
+    case ModelRecipe::kLlava:
+      return InvalidArgument("model: this build knows the sizes of " + spec.family +
+                             ", but cannot train it");
     case ModelRecipe::FAMILY_NOT_SET:
       break;
   }

@@ -4,65 +4,14 @@
 #include <cmath>
 #include <cstdint>
 #include <filesystem>
-#include <map>
-#include <optional>
 
 #include "cluster/base/text.h"
+#include "cluster/config/model_rules.h"
+#include "cluster/config/recipe_checker.h"
 #include "cluster/config/recipe_tree.h"
 
 namespace weft {
 namespace {
-
-// Collects violations; knows each value of the recipe as text.
-class Checker {
- public:
-  explicit Checker(const Recipe& recipe) {
-    for (RecipeLeaf& leaf : RecipeLeaves(recipe)) values_[leaf.path] = std::move(leaf.text);
-  }
-
-  bool Has(const std::string& field) const { return values_.count(field) > 0; }
-
-  // `field` must be set; false (and a violation) if not.
-  bool Require(const std::string& field, const std::string& remedy) {
-    const bool has = Has(field);
-    if (!has) violations_.push_back({field, "", "is not set; " + remedy});
-    return has;
-  }
-
-  void Rule(bool holds, const std::string& field, const std::string& rule) {
-    if (holds) return;
-    const auto found = values_.find(field);
-    violations_.push_back({field, found == values_.end() ? "" : found->second, rule});
-  }
-
-  // A required integer in [min, max].
-  void Count(const std::string& field, bool is_set, int64_t value, int64_t min, int64_t max,
-             const std::string& remedy) {
-    if (!is_set) {
-      Require(field, remedy);
-      return;
-    }
-    Rule(value >= min && value <= max, field,
-         "must be from " + std::to_string(min) + " to " + std::to_string(max) +
-             (remedy.empty() ? "" : "; " + remedy));
-  }
-
-  // Not a number, or infinite, is no value for any field.
-  void AllFinite() {
-    for (const auto& [field, text] : values_) {
-      const bool finite = text != "nan" && text != "-nan" && text != "inf" && text != "-inf";
-      Rule(finite, field, "must be a finite number");
-    }
-  }
-
-  std::vector<Violation> Take() && { return std::move(violations_); }
-
- private:
-  std::map<std::string, std::string> values_;
-  std::vector<Violation> violations_;
-};
-
-constexpr int64_t kMaxCount = 1'000'000'000;
 
 bool IsPlainName(const std::string& name) {
   const std::string allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
@@ -70,17 +19,7 @@ bool IsPlainName(const std::string& name) {
          name.find_first_not_of(allowed) == std::string::npos;
 }
 
-// Samples of a step; empty if the batch has no valid size.
-std::optional<int64_t> GlobalBatch(const BatchRecipe& batch) {
-  int64_t product = 1;
-  for (const int64_t factor : {batch.slots(), batch.micro_batches(), batch.micro_batch_size()}) {
-    if (factor < 1 || factor > kMaxCount / product) return std::nullopt;
-    product *= factor;
-  }
-  return product;
-}
-
-void CheckTop(const Recipe& recipe, Checker* check) {
+void CheckTop(const Recipe& recipe, RecipeChecker* check) {
   if (check->Require("name", "give the run a name, as name: \"clip-demo\"")) {
     check->Rule(IsPlainName(recipe.name()), "name",
                 "must be at most 100 letters, digits, '.', '_' and '-', and begin with a letter, "
@@ -103,63 +42,7 @@ void CheckTop(const Recipe& recipe, Checker* check) {
   }
 }
 
-void CheckClipTower(const std::string& tower, int width, int layers, int heads, bool has_width,
-                    bool has_layers, bool has_heads, Checker* check) {
-  const std::string prefix = "model.clip." + tower;
-  check->Count(prefix + "_width", has_width, width, 1, 1 << 16, "ViT-B/32 has 768 and 512");
-  check->Count(prefix + "_layers", has_layers, layers, 1, 1024, "ViT-B/32 has 12 and 12");
-  if (!has_heads) {
-    check->Rule(width < 1 || width % 64 == 0, prefix + "_width",
-                "must be a multiple of 64, or " + prefix + "_heads be set");
-    return;
-  }
-  check->Count(prefix + "_heads", true, heads, 1, 1024, "the paper takes width / 64");
-  check->Rule(width < 1 || heads < 1 || width % heads == 0, prefix + "_width",
-              "must be a multiple of " + prefix + "_heads = " + std::to_string(heads));
-}
-
-void CheckClip(const Recipe& recipe, Checker* check) {
-  const ClipModel& clip = recipe.model().clip();
-  check->Count("model.clip.embed_dim", clip.has_embed_dim(), clip.embed_dim(), 1, 1 << 16,
-               "ViT-B/32 has 512");
-  check->Count("model.clip.image_size", clip.has_image_size(), clip.image_size(), 1, 4096,
-               "pixels; ViT-B/32 has 224");
-  check->Count("model.clip.patch_size", clip.has_patch_size(), clip.patch_size(), 1, 4096,
-               "pixels; ViT-B/32 has 32");
-  if (clip.image_size() > 0 && clip.patch_size() > 0) {
-    check->Rule(clip.image_size() % clip.patch_size() == 0, "model.clip.patch_size",
-                "must divide model.clip.image_size = " + std::to_string(clip.image_size()));
-  }
-  CheckClipTower("vision", clip.vision_width(), clip.vision_layers(), clip.vision_heads(),
-                 clip.has_vision_width(), clip.has_vision_layers(), clip.has_vision_heads(), check);
-  CheckClipTower("text", clip.text_width(), clip.text_layers(), clip.text_heads(),
-                 clip.has_text_width(), clip.has_text_layers(), clip.has_text_heads(), check);
-  check->Count("model.clip.context_length", true, clip.context_length(), 3, 1 << 20,
-               "start, end and one token; CLIP has 77");
-  check->Count("model.clip.vocab_size", true, clip.vocab_size(), 514, 1 << 24,
-               "512 byte symbols, start and end, and one for each merge of data.vocabulary");
-  check->Rule(clip.logit_scale_max() > 0, "model.clip.logit_scale_max",
-              "must be above 0; CLIP has ln(100) = 4.6052");
-  check->Rule(clip.logit_scale_init() >= 0 && clip.logit_scale_init() <= clip.logit_scale_max(),
-              "model.clip.logit_scale_init",
-              "must be from 0 to model.clip.logit_scale_max; CLIP has ln(1 / 0.07) = 2.6593");
-  const auto global = GlobalBatch(recipe.batch());
-  check->Rule(!global || *global >= 2, "batch.micro_batch_size",
-              "gives a global batch of 1; a contrastive loss needs at least 2 pairs");
-  check->Require("data.vocabulary",
-                 "name a file of byte-pair merges; `weft data vocab` trains one from captions");
-}
-
-void CheckModel(const Recipe& recipe, Checker* check) {
-  switch (recipe.model().family_case()) {
-    case ModelRecipe::kClip:
-      return CheckClip(recipe, check);
-    case ModelRecipe::FAMILY_NOT_SET:
-      check->Rule(false, "model", "choose a family, as model { clip { ... } }");
-  }
-}
-
-void CheckBatch(const Recipe& recipe, Checker* check) {
+void CheckBatch(const Recipe& recipe, RecipeChecker* check) {
   const BatchRecipe& batch = recipe.batch();
   check->Count("batch.slots", true, batch.slots(), 1, 1 << 20,
                "the largest number of data-parallel ranks ever wanted");
@@ -173,14 +56,15 @@ void CheckBatch(const Recipe& recipe, Checker* check) {
 }
 
 void CheckShards(const std::string& field,
-                 const google::protobuf::RepeatedPtrField<std::string>& shards, Checker* check) {
+                 const google::protobuf::RepeatedPtrField<std::string>& shards,
+                 RecipeChecker* check) {
   for (int i = 0; i < shards.size(); ++i) {
     check->Rule(!shards.Get(i).empty(), field + "[" + std::to_string(i) + "]",
                 "must be a path or a pattern as \"train-{000000..000007}.tar\"");
   }
 }
 
-void CheckOrder(const Recipe& recipe, Checker* check) {
+void CheckOrder(const Recipe& recipe, RecipeChecker* check) {
   const OrderRecipe& order = recipe.data().order();
   check->Count("data.order.chunk", true, order.chunk(), 1, kMaxCount, "");
   check->Count("data.order.window", true, order.window(), 1, kMaxCount, "");
@@ -194,7 +78,7 @@ void CheckOrder(const Recipe& recipe, Checker* check) {
                   "; 0 lets Weft choose");
 }
 
-void CheckAugment(const AugmentRecipe& augment, Checker* check) {
+void CheckAugment(const AugmentRecipe& augment, RecipeChecker* check) {
   const std::string at = "data.augment.";
   check->Rule(augment.scale_min() > 0, at + "scale_min", "must be above 0; CLIP has 0.9");
   check->Rule(augment.scale_max() <= 1, at + "scale_max", "must be at most 1 (the whole image)");
@@ -216,7 +100,7 @@ void CheckAugment(const AugmentRecipe& augment, Checker* check) {
   }
 }
 
-void CheckData(const Recipe& recipe, Checker* check) {
+void CheckData(const Recipe& recipe, RecipeChecker* check) {
   const DataRecipe& data = recipe.data();
   check->Rule(data.train_shards_size() > 0, "data.train_shards",
               "name at least one shard, as train_shards: \"data/train-{000000..000007}.tar\"; "
@@ -232,7 +116,7 @@ void CheckData(const Recipe& recipe, Checker* check) {
   CheckOrder(recipe, check);
 }
 
-void CheckOptimizer(const Recipe& recipe, Checker* check) {
+void CheckOptimizer(const Recipe& recipe, RecipeChecker* check) {
   const OptimizerRecipe& optimizer = recipe.optimizer();
   const std::string usual = "the paper has 5e-4 at a batch of 32768; small models take 1e-3";
   if (check->Require("optimizer.lr", usual)) {
@@ -257,27 +141,29 @@ void CheckOptimizer(const Recipe& recipe, Checker* check) {
               "must not exceed optimizer.lr");
 }
 
-void CheckEval(const Recipe& recipe, Checker* check) {
+void CheckEval(const Recipe& recipe, RecipeChecker* check) {
   check->Rule(!recipe.eval().retrieval() || recipe.data().eval_shards_size() > 0,
               "data.eval_shards", "must name at least one shard, because eval.retrieval is on");
   check->Count("eval.top_images", true, recipe.eval().top_images(), 1, 1000, "");
 }
 
-void CheckLayout(const Recipe& recipe, Checker* check) {
+// Ranges only: what fits which model is in models/spec/layout_rules.h.
+void CheckLayout(const Recipe& recipe, RecipeChecker* check) {
   const Layout& layout = recipe.layout();
-  const std::string slots = std::to_string(recipe.batch().slots());
-  check->Rule(layout.dp() >= 1, "layout.dp", "must be at least 1");
-  check->Rule(
-      recipe.batch().slots() < 1 || layout.dp() <= recipe.batch().slots(), "layout.dp",
-      "must not exceed batch.slots = " + slots + ": a rank without a slot has nothing to do");
-  check->Rule(layout.tp() == 1, "layout.tp",
-              "must be 1: tensor parallelism is not in this version");
-  check->Rule(layout.pp() == 1, "layout.pp", "must be 1: pipelines are not in this version");
-  check->Rule(layout.zero_stage() == 1, "layout.zero_stage",
-              "must be 1, the only stage of this version");
+  const int max = 1 << 16;
+  check->Count("layout.dp", true, layout.dp(), 1, max, "");
+  check->Count("layout.tp", true, layout.tp(), 1, max, "");
+  check->Count("layout.pp", true, layout.pp(), 1, max, "");
+  check->Count("layout.virtual_stages", true, layout.virtual_stages(), 1, max, "");
+  check->Count("layout.zero_stage", true, layout.zero_stage(), 1, 3, "");
+  for (int i = 0; i < layout.recompute_blocks_size(); ++i) {
+    check->Rule(!layout.recompute_blocks(i).empty(),
+                "layout.recompute_blocks[" + std::to_string(i) + "]",
+                "must be a glob pattern of block names, as \"visual.*\"");
+  }
 }
 
-void CheckRun(const RunOptions& run, Checker* check) {
+void CheckRun(const RunOptions& run, RecipeChecker* check) {
   check->Rule(run.checkpoint_every() >= 0, "run.checkpoint_every",
               "must be at least 0; 0 saves only at the end");
   check->Rule(run.keep_checkpoints() >= 2, "run.keep_checkpoints",
@@ -356,10 +242,10 @@ void CheckShardFiles(const std::string& field,
 
 std::vector<Violation> RecipeViolations(const Recipe& recipe) {
   const Recipe filled = WithDefaults(recipe);
-  Checker check(filled);
+  RecipeChecker check(filled);
   check.AllFinite();
   CheckTop(filled, &check);
-  CheckModel(filled, &check);
+  CheckModelRules(filled, &check);
   CheckBatch(filled, &check);
   CheckData(filled, &check);
   CheckOptimizer(filled, &check);

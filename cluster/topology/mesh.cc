@@ -15,13 +15,6 @@ Status CheckPositive(const char* field, int value) {
                          ", but must be at least 1; use 1");
 }
 
-// `field` has one value that this build can run.
-Status CheckOnly(const char* field, int value, int only, const char* why) {
-  if (value == only) return OkStatus();
-  return InvalidArgument(std::string(field) + " is " + std::to_string(value) + ", but " + why +
-                         "; use " + std::to_string(only));
-}
-
 }  // namespace
 
 const char* AxisName(Axis axis) {
@@ -64,12 +57,6 @@ StatusOr<ParallelDims> MakeParallelDims(const Recipe& recipe) {
 Status CheckLayout(const Recipe& recipe) {
   WEFT_RETURN_IF_ERROR(MakeParallelDims(recipe).status());
   const Layout& layout = recipe.layout();
-  WEFT_RETURN_IF_ERROR(
-      CheckOnly("layout.tp", layout.tp(), 1, "this build has no tensor parallelism"));
-  WEFT_RETURN_IF_ERROR(
-      CheckOnly("layout.pp", layout.pp(), 1, "this build has no pipeline parallelism"));
-  WEFT_RETURN_IF_ERROR(CheckOnly("layout.zero_stage", layout.zero_stage(), 1,
-                                 "this build shards the optimizer state over dp and nothing else"));
   if (layout.backend() != TCP) {
     return InvalidArgument("layout.backend is " + CommBackend_Name(layout.backend()) +
                            ", but this build trains on CPU ranks; use TCP");

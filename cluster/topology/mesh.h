@@ -35,8 +35,7 @@ struct ParallelDims {
 // Degrees of a valid layout: at least 1 each, dp at most batch.slots.
 StatusOr<ParallelDims> MakeParallelDims(const Recipe& recipe);
 
-// MakeParallelDims, and what this build can run: tp = pp = 1, zero_stage = 1,
-// the TCP backend.
+// MakeParallelDims, and what this build can run: the TCP backend.
 Status CheckLayout(const Recipe& recipe);
 
 struct Coordinate {

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "models/spec/checks.h"
 #include "models/spec/param_list.h"
 
 namespace weft {
@@ -156,18 +157,6 @@ void AppendText(const ClipConfig& config, ModelSpec* spec) {
   AppendTower(tower, std::move(head), spec);
 }
 
-Status CheckPositive(const char* field, int64_t value) {
-  if (value > 0) return OkStatus();
-  return InvalidArgument(std::string("model.clip.") + field + ": must be set and positive, is " +
-                         std::to_string(value));
-}
-
-Status CheckHeads(const char* tower, int64_t width, int64_t heads) {
-  if (heads > 0 && width % heads == 0) return OkStatus();
-  return InvalidArgument(std::string("model.clip.") + tower + "_heads: " + std::to_string(heads) +
-                         " does not divide " + tower + "_width " + std::to_string(width));
-}
-
 }  // namespace
 
 StatusOr<ClipConfig> ResolveClip(const ClipModel& recipe) {
@@ -186,21 +175,25 @@ StatusOr<ClipConfig> ResolveClip(const ClipModel& recipe) {
   config.text_heads = recipe.has_text_heads() ? recipe.text_heads() : config.text_width / 64;
   config.logit_scale_init = recipe.logit_scale_init();
   config.logit_scale_max = recipe.logit_scale_max();
+  config.dropout = recipe.dropout();
+  config.attention_dropout = recipe.attention_dropout();
 
-  const std::pair<const char*, int64_t> positive[] = {
-      {"embed_dim", config.embed_dim},         {"image_size", config.image_size},
-      {"patch_size", config.patch_size},       {"vision_width", config.vision_width},
-      {"vision_layers", config.vision_layers}, {"context_length", config.context_length},
-      {"vocab_size", config.vocab_size},       {"text_width", config.text_width},
-      {"text_layers", config.text_layers},
-  };
-  for (const auto& [field, value] : positive) WEFT_RETURN_IF_ERROR(CheckPositive(field, value));
-  WEFT_RETURN_IF_ERROR(CheckHeads("vision", config.vision_width, config.vision_heads));
-  WEFT_RETURN_IF_ERROR(CheckHeads("text", config.text_width, config.text_heads));
-  if (config.image_size % config.patch_size != 0) {
-    return InvalidArgument("model.clip.patch_size: " + std::to_string(config.patch_size) +
-                           " does not divide image_size " + std::to_string(config.image_size));
-  }
+  const std::string family = "model.clip";
+  WEFT_RETURN_IF_ERROR(CheckAllPositive(family, {{"embed_dim", config.embed_dim},
+                                                 {"image_size", config.image_size},
+                                                 {"patch_size", config.patch_size},
+                                                 {"vision_width", config.vision_width},
+                                                 {"vision_layers", config.vision_layers},
+                                                 {"context_length", config.context_length},
+                                                 {"vocab_size", config.vocab_size},
+                                                 {"text_width", config.text_width},
+                                                 {"text_layers", config.text_layers}}));
+  WEFT_RETURN_IF_ERROR(CheckDivides(family, "vision_heads", config.vision_heads, "vision_width",
+                                    config.vision_width));
+  WEFT_RETURN_IF_ERROR(
+      CheckDivides(family, "text_heads", config.text_heads, "text_width", config.text_width));
+  WEFT_RETURN_IF_ERROR(
+      CheckDivides(family, "patch_size", config.patch_size, "image_size", config.image_size));
   if (config.logit_scale_max <= 0) {
     return InvalidArgument("model.clip.logit_scale_max: must be positive");
   }

@@ -32,6 +32,8 @@ struct ClipConfig {
   int64_t text_heads = 0;
   double logit_scale_init = 0;
   double logit_scale_max = 0;
+  double dropout = 0;
+  double attention_dropout = 0;
 
   int64_t patches() const { return (image_size / patch_size) * (image_size / patch_size); }
   // Patches and the class token.

@@ -2,6 +2,8 @@
 
 #include "cluster/base/text.h"
 #include "models/spec/clip_spec.h"
+#include "models/spec/llava_spec.h"
+#include "models/spec/roberta_spec.h"
 
 namespace weft {
 
@@ -18,7 +20,7 @@ int64_t ModelSpec::NumParameters() const { return NumParameters(""); }
 int64_t ModelSpec::NumParameters(const std::string& prefix) const {
   int64_t total = 0;
   for (const ParamSpec& param : Params()) {
-    if (param.name.starts_with(prefix)) total += param.NumElements();
+    if (param.tie.empty() && param.name.starts_with(prefix)) total += param.NumElements();
   }
   return total;
 }
@@ -35,6 +37,14 @@ StatusOr<ModelSpec> MakeModelSpec(const ModelRecipe& recipe) {
       WEFT_ASSIGN_OR_RETURN(const ClipConfig config, ResolveClip(recipe.clip()));
       return MakeClipSpec(config);
     }
+    case ModelRecipe::kRoberta: {
+      WEFT_ASSIGN_OR_RETURN(const RobertaConfig config, ResolveRoberta(recipe.roberta()));
+      return MakeRobertaSpec(config);
+    }
+    case ModelRecipe::kLlava: {
+      WEFT_ASSIGN_OR_RETURN(const LlavaConfig config, ResolveLlava(recipe.llava()));
+      return MakeLlavaSpec(config);
+    }
     case ModelRecipe::FAMILY_NOT_SET:
       break;
   }
@@ -48,7 +58,7 @@ Status ApplyTrainable(const std::vector<std::string>& patterns, ModelSpec* spec)
     for (ParamSpec& param : params) {
       bool matched = false;
       for (size_t i = 0; i < patterns.size(); ++i) {
-        if (!GlobMatch(patterns[i], param.name)) continue;
+        if (!GlobMatch(patterns[i], param.tie.empty() ? param.name : param.tie)) continue;
         matched = true;
         used[i] = true;
       }
@@ -60,7 +70,9 @@ Status ApplyTrainable(const std::vector<std::string>& patterns, ModelSpec* spec)
   for (size_t i = 0; i < patterns.size(); ++i) {
     if (used[i]) continue;
     std::vector<std::string> names;
-    for (const ParamSpec& param : spec->Params()) names.push_back(param.name);
+    for (const ParamSpec& param : spec->Params()) {
+      if (param.tie.empty()) names.push_back(param.name);
+    }
     return InvalidArgument("trainable: no parameter matches '" + patterns[i] +
                            "'; the nearest name is '" + NearestName(patterns[i], names) + "'");
   }

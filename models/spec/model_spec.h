@@ -47,8 +47,9 @@ struct ModelSpec {
   std::vector<BlockSpec> blocks;
   std::vector<JoinSpec> joins;
 
-  // Every parameter once: blocks in order, then joins.
+  // Every parameter once: blocks in order, then joins. Replicas of tied parameters are among them.
   std::vector<ParamSpec> Params() const;
+  // Without replicas.
   int64_t NumParameters() const;
   // Of parameters whose name starts with `prefix`.
   int64_t NumParameters(const std::string& prefix) const;
@@ -60,7 +61,8 @@ struct ModelSpec {
 // The spec of the family that the recipe names. Errors: InvalidArgument, naming the recipe's field.
 StatusOr<ModelSpec> MakeModelSpec(const ModelRecipe& recipe);
 
-// Freezes every parameter that no pattern ("visual.*") matches; no patterns: all are trained.
+// Freezes every parameter that no pattern ("visual.*") matches; no patterns: all are trained. A replica goes with its
+// owner.
 // Errors: InvalidArgument: a pattern that matches nothing, with the nearest name.
 Status ApplyTrainable(const std::vector<std::string>& patterns, ModelSpec* spec);
 

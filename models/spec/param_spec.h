@@ -67,6 +67,8 @@ struct ParamSpec {
   std::string owner;
   // The optimizer clamps the value to this range after each step.
   std::optional<ClampRange> clamp;
+  // Row of padding: it starts at 0, and a lookup gives it no gradient. -1: there is none.
+  int64_t padding_row = -1;
 
   int64_t NumElements() const {
     int64_t n = 1;

@@ -41,8 +41,13 @@ void Parameter::UseDirectGradient() {
 void InitValues(const ParamSpec& spec, uint64_t seed, int64_t begin, int64_t end, double* out) {
   const KeyedRandom random(seed, "init:" + spec.name);
   const double scale = spec.init.value;
+  const int64_t row = spec.padding_row < 0 ? 0 : spec.NumElements() / spec.shape[0];
   for (int64_t i = begin; i < end; ++i) {
     const auto element = static_cast<uint64_t>(i);
+    if (row > 0 && i / row == spec.padding_row) {
+      *out++ = 0;
+      continue;
+    }
     switch (spec.init.kind) {
       case InitKind::kConstant:
         *out++ = scale;

@@ -5,6 +5,7 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "cluster/base/logging.h"
@@ -81,8 +82,11 @@ void AdamW::Update(const ParameterGroup& group, const GroupState& state,
     steps.push_back(at::full({}, static_cast<double>(step_count_), at::TensorOptions(at::kFloat)));
   }
   if (params.empty()) return;
+  // The kernel adds eps to the corrected root: sqrt(v / c) + eps / sqrt(c) = (sqrt(v) + eps) / sqrt(c).
+  const double correction = 1 - std::pow(options_.beta2(), static_cast<double>(step_count_));
+  const double eps = options_.eps_hat() ? options_.eps() / std::sqrt(correction) : options_.eps();
   at::_fused_adamw_(params, grad_parts, ms, vs, /*max_exp_avg_sqs=*/{}, steps, lr, options_.beta1(),
-                    options_.beta2(), decay, options_.eps(), /*amsgrad=*/false, /*maximize=*/false);
+                    options_.beta2(), decay, eps, /*amsgrad=*/false, /*maximize=*/false);
 }
 
 void AdamW::Clamp(const ParameterGroup& group) {

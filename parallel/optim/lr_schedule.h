@@ -1,5 +1,6 @@
-// The learning rate of a step: linear warm-up lr * (step + 1) / warmup_steps, then half a cosine from lr to final_lr that
-// ends at the recipe's last step (open_clip's schedule). Pure function of the step.
+// The learning rate of a step: linear warm-up lr * (step + 1) / warmup_steps, then the recipe's decay: half a cosine from
+// lr to final_lr that ends behind the last step (open_clip), a straight line that ends in it (fairseq), or none. Pure
+// function of the step.
 #pragma once
 
 #include <cstdint>

@@ -51,7 +51,7 @@ TEST(LoadRecipe, UnknownFieldsNameTheNearest) {
             "r.textproto:2:1: lr: no such field here; did you mean optimizer.lr?");
   EXPECT_EQ(Error("schedule { xyzzy: 1 }"),
             "r.textproto:1:12: schedule.xyzzy: no such field; the fields here are warmup_steps, "
-            "final_lr");
+            "final_lr, decay");
   EXPECT_EQ(Error("model { clip {\n  embed_dim: 1\n  image_sizes { } } }"),
             "r.textproto:3:3: model.clip.image_sizes: no such field; did you mean "
             "model.clip.image_size?");

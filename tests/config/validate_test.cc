@@ -90,14 +90,79 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"schedule.warmup_steps=11", "schedule.warmup_steps"},
         Case{"schedule.final_lr=1", "schedule.final_lr"},
         Case{"eval.retrieval=true", "data.eval_shards"},
+        Case{"model.clip.dropout=1", "model.clip.dropout"},
+        Case{"model.clip.attention_dropout=-0.1", "model.clip.attention_dropout"},
         Case{"eval.top_images=0", "eval.top_images"}, Case{"layout.dp=0", "layout.dp"},
-        Case{"layout.dp=3", "layout.dp"}, Case{"layout.tp=2", "layout.tp"},
-        Case{"layout.pp=2", "layout.pp"}, Case{"layout.zero_stage=3", "layout.zero_stage"},
+        Case{"layout.tp=0", "layout.tp"}, Case{"layout.pp=-1", "layout.pp"},
+        Case{"layout.virtual_stages=0", "layout.virtual_stages"},
+        Case{"layout.zero_stage=4", "layout.zero_stage"},
+        Case{"layout.recompute_blocks=[\"\"]", "layout.recompute_blocks[0]"},
         Case{"run.checkpoint_every=-1", "run.checkpoint_every"},
         Case{"run.keep_checkpoints=1", "run.keep_checkpoints"},
         Case{"run.max_fruitless_restarts=0", "run.max_fruitless_restarts"},
         Case{"run.hang_floor_s=0", "run.hang_floor_s"},
         Case{"run.collective_timeout_s=-1", "run.collective_timeout_s"}));
+
+// Of a family: one violation each, of the field that is named.
+std::vector<std::string> BadFieldsOf(const std::string& model, const std::string& override) {
+  std::string text = testing::SmallRecipe();
+  const size_t begin = text.find("model {");
+  text.replace(begin, text.find("batch {") - begin, model);
+  const auto loaded = ParseRecipe(text, "small.textproto", {override});
+  EXPECT_TRUE(loaded.ok()) << loaded.status();
+  std::vector<std::string> fields;
+  if (!loaded.ok()) return fields;
+  for (const Violation& violation : RecipeViolations(loaded->recipe))
+    fields.push_back(violation.field);
+  return fields;
+}
+
+class RobertaRule : public ::testing::TestWithParam<Case> {};
+
+TEST_P(RobertaRule, IsViolatedAlone) {
+  const std::string model = "model { roberta { width: 16 layers: 2 heads: 4 } }\n";
+  EXPECT_THAT(BadFieldsOf(model, "seed=2"), IsEmpty());
+  EXPECT_THAT(BadFieldsOf(model, GetParam().override), ElementsAre(GetParam().field));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    ValidateRecipe, RobertaRule,
+    ::testing::Values(Case{"model.roberta.width=18", "model.roberta.width"},
+                      Case{"model.roberta.layers=0", "model.roberta.layers"},
+                      Case{"model.roberta.heads=0", "model.roberta.heads"},
+                      Case{"model.roberta.ffn=0", "model.roberta.ffn"},
+                      Case{"model.roberta.max_length=2", "model.roberta.max_length"},
+                      Case{"model.roberta.vocab_size=5", "model.roberta.vocab_size"},
+                      Case{"model.roberta.position_rows=513", "model.roberta.position_rows"},
+                      Case{"model.roberta.dropout=1", "model.roberta.dropout"},
+                      Case{"model.roberta.attention_dropout=-1",
+                           "model.roberta.attention_dropout"}));
+
+class LlavaRule : public ::testing::TestWithParam<Case> {};
+
+TEST_P(LlavaRule, IsViolatedAlone) {
+  const std::string model =
+      "model { llava { image_size: 28 vision_width: 32 vision_layers: 3 vision_heads: 4 "
+      "max_length: 16 width: 32 layers: 2 heads: 4 kv_heads: 2 ffn: 64 } }\n";
+  EXPECT_THAT(BadFieldsOf(model, "seed=2"), IsEmpty());
+  EXPECT_THAT(BadFieldsOf(model, GetParam().override), ElementsAre(GetParam().field));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    ValidateRecipe, LlavaRule,
+    ::testing::Values(Case{"model.llava.image_size=30", "model.llava.patch_size"},
+                      Case{"model.llava.image_size=56", "model.llava.max_length"},
+                      Case{"model.llava.vision_heads=5", "model.llava.vision_width"},
+                      Case{"model.llava.vision_ffn=0", "model.llava.vision_ffn"},
+                      Case{"model.llava.select_layer=0", "model.llava.select_layer"},
+                      Case{"model.llava.select_layer=-4", "model.llava.select_layer"},
+                      Case{"model.llava.width=36", "model.llava.heads"},
+                      Case{"model.llava.kv_heads=3", "model.llava.kv_heads"},
+                      Case{"model.llava.ffn=0", "model.llava.ffn"},
+                      Case{"model.llava.vocab_size=2", "model.llava.vocab_size"},
+                      Case{"model.llava.norm_eps=0", "model.llava.norm_eps"},
+                      Case{"model.llava.rope_theta=1", "model.llava.rope_theta"},
+                      Case{"model.llava.dropout=1", "model.llava.dropout"}));
 
 TEST(ValidateRecipe, NotANumberBreaksRules) {
   EXPECT_THAT(BadFields({"optimizer.lr=nan"}), ::testing::Contains("optimizer.lr"));
@@ -121,10 +186,8 @@ TEST(ValidateRecipe, AnEmptyRecipeNamesAllThatIsMissing) {
 }
 
 TEST(ValidateRecipe, MessagesNameLineFieldValueAndRule) {
-  const LoadedRecipe one = LoadSmall({"batch.slots=4", "layout.dp=8"});
-  EXPECT_EQ(ValidateRecipe(one).message(),
-            "--set: layout.dp = 8: must not exceed batch.slots = 4: a rank without a slot has "
-            "nothing to do");
+  const LoadedRecipe one = LoadSmall({"data.prefetch=0"});
+  EXPECT_EQ(ValidateRecipe(one).message(), "--set: data.prefetch = 0: must be from 1 to 65536");
   const LoadedRecipe two = LoadSmall({"steps=0", "model.clip.text_heads=7"});
   const std::string message = ValidateRecipe(two).message();
   EXPECT_THAT(message, HasSubstr("the recipe has 2 problems:\n  --set: steps = 0: must be from 1"));

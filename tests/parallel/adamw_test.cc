@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <cstring>
 
 #include "parallel/optim/lr_schedule.h"
@@ -46,6 +47,36 @@ TEST(AdamWTest, MatchesTorchOnAScalar) {
   EXPECT_NEAR(rank.Value("p"), 0.86957030, 6e-9);
   rank.Step(0.125, 0.1);
   EXPECT_NEAR(rank.Value("p"), 0.83378824, 6e-9);
+}
+
+// The rule of fairseq, written out: decay, then lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + eps).
+TEST(AdamWTest, EpsHatIsAddedToTheUncorrectedRoot) {
+  OptimizerRecipe options;
+  options.set_eps(1e-2);
+  options.set_eps_hat(true);
+  options.set_weight_decay(0.01);
+  OneRank rank({ParamSpec{"p", {}, Init::Constant(1)}}, FP64, options);
+  double p = 1, m = 0, v = 0;
+  int t = 0;
+  for (const double g : {0.5, -0.25, 0.125}) {
+    rank.Step(g, 0.1);
+    ++t;
+    m = 0.9 * m + 0.1 * g;
+    v = 0.98 * v + 0.02 * g * g;
+    p -= 0.1 * 0.01 * p;
+    p -=
+        0.1 * std::sqrt(1 - std::pow(0.98, t)) / (1 - std::pow(0.9, t)) * m / (std::sqrt(v) + 1e-2);
+    EXPECT_NEAR(rank.Value("p"), p, 1e-14);
+  }
+}
+
+TEST(AdamWTest, PaddingRowsStartAtZero) {
+  ParamSpec table{"t", {3, 4}, Init::Normal(1)};
+  table.padding_row = 1;
+  OneRank rank({table}, FP64, OptimizerRecipe());
+  const at::Tensor value = rank.store.Get("t")->value;
+  EXPECT_EQ((value == 0).sum().item<int64_t>(), 4);
+  EXPECT_TRUE((value.select(0, 1) == 0).all().item<bool>());
 }
 
 TEST(AdamWTest, DecaysOnlyItsGroupAndClamps) {
@@ -115,6 +146,24 @@ TEST(LearningRateTest, WarmsUpThenFollowsACosine) {
   EXPECT_DOUBLE_EQ(LearningRate(optimizer, schedule, 12, 12), 0.2);
   schedule.set_warmup_steps(0);
   EXPECT_DOUBLE_EQ(LearningRate(optimizer, schedule, 12, 0), 1);
+}
+
+// base.yaml of fairseq's RoBERTa, by the number of the update.
+TEST(LearningRateTest, FallsOnALineToZeroInTheLastStep) {
+  OptimizerRecipe optimizer;
+  optimizer.set_lr(5e-4);
+  ScheduleRecipe schedule;
+  schedule.set_warmup_steps(10000);
+  schedule.set_decay(LINEAR);
+  const auto update = [&](int64_t n) { return LearningRate(optimizer, schedule, 125000, n - 1); };
+  EXPECT_DOUBLE_EQ(update(1), 5e-8);
+  EXPECT_DOUBLE_EQ(update(5000), 2.5e-4);
+  EXPECT_DOUBLE_EQ(update(10000), 5e-4);
+  EXPECT_DOUBLE_EQ(update(67500), 2.5e-4);
+  EXPECT_DOUBLE_EQ(update(125000), 0);
+  schedule.set_decay(CONSTANT);
+  EXPECT_DOUBLE_EQ(update(5000), 2.5e-4);
+  EXPECT_DOUBLE_EQ(update(125000), 5e-4);
 }
 
 }  // namespace

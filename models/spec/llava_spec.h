@@ -1,0 +1,61 @@
+// LLaVA and LLaVA-1.5 (Liu et al. 2023) as a ModelSpec: names of Hugging Face's LlavaForConditionalGeneration, init of its
+// parts, no decay of norms and biases.
+//
+// Blocks: vision_tower.vision_model.{embeddings, encoder.layers.N}, multi_modal_projector, language_model.{model.
+// embed_tokens, model.layers.N, lm_head} (the last with the final norm). The tower ends with the layer whose patches are
+// read (select_layer): what the reference has behind it (its last layer, post_layernorm) is never used and does not exist
+// here. From the loader: `pixels` (vision embeddings); `ids`, `image_at` (word embeddings); `mask` (layers: each rank
+// reads it itself, so it never crosses a stage's border); `labels` (head). `image_tokens`, the projector's output, is
+// the one activation besides the chain's. Output: loss.lm, the sum of the cross entropies of the supervised tokens, one
+// scalar a micro-batch.
+//
+// Sequence parallelism: the tower's rows are split from the end of its embeddings to the begin of the projector, the
+// language model's from the end of its embeddings to the head, whose norm works on a rank's own rows. Embeddings and
+// projector work on all rows on every rank.
+// Errors: InvalidArgument, naming `model.llava.FIELD`. Thread rule: pure functions.
+#pragma once
+
+#include <cstdint>
+
+#include "cluster/base/status.h"
+#include "cluster/config/recipe.pb.h"
+#include "models/spec/model_spec.h"
+
+namespace weft {
+
+// The recipe's LlavaModel with every default filled in.
+struct LlavaConfig {
+  int64_t image_size = 0;
+  int64_t patch_size = 0;
+  int64_t vision_width = 0;
+  int64_t vision_layers = 0;
+  int64_t vision_heads = 0;
+  int64_t vision_ffn = 0;
+  // Layers of the tower that exist: up to the one that is read.
+  int64_t vision_blocks = 0;
+  Projector projector = PROJECTOR_MLP2X_GELU;
+  int64_t max_length = 0;
+  int64_t vocab_size = 0;
+  int64_t width = 0;
+  int64_t layers = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t ffn = 0;
+  double norm_eps = 0;
+  double rope_theta = 0;
+  double dropout = 0;
+  double attention_dropout = 0;
+
+  // Of the vision tower.
+  static constexpr double kLayerNormEps = 1e-5;
+  int64_t patches() const { return (image_size / patch_size) * (image_size / patch_size); }
+  // Patches and the class token.
+  int64_t vision_tokens() const { return patches() + 1; }
+  int64_t head_width() const { return width / heads; }
+};
+
+StatusOr<LlavaConfig> ResolveLlava(const LlavaModel& recipe);
+
+ModelSpec MakeLlavaSpec(const LlavaConfig& config);
+
+}  // namespace weft
