@@ -93,14 +93,20 @@ Status WriteBytes(WritableFile* file, const std::vector<SliceData>& slices,
 SliceData FlatSlice(const std::string& tensor, const std::string& dtype,
                     const std::vector<int64_t>& shape, int64_t flat_begin, int64_t flat_end,
                     const void* data) {
+  return BoxSlice(tensor, dtype, shape, std::vector<int64_t>(shape.size()), shape, flat_begin,
+                  flat_end, data);
+}
+
+SliceData BoxSlice(const std::string& tensor, const std::string& dtype,
+                   const std::vector<int64_t>& shape, const std::vector<int64_t>& offsets,
+                   const std::vector<int64_t>& lengths, int64_t flat_begin, int64_t flat_end,
+                   const void* data) {
   SliceData slice;
   slice.meta.set_tensor(tensor);
   slice.meta.set_dtype(dtype);
-  for (const int64_t length : shape) {
-    slice.meta.add_global_shape(length);
-    slice.meta.add_offsets(0);
-    slice.meta.add_lengths(length);
-  }
+  slice.meta.mutable_global_shape()->Add(shape.begin(), shape.end());
+  slice.meta.mutable_offsets()->Add(offsets.begin(), offsets.end());
+  slice.meta.mutable_lengths()->Add(lengths.begin(), lengths.end());
   slice.meta.set_flat_begin(flat_begin);
   slice.meta.set_flat_end(flat_end);
   slice.data = data;

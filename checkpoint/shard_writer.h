@@ -39,6 +39,13 @@ SliceData FlatSlice(const std::string& tensor, const std::string& dtype,
                     const std::vector<int64_t>& shape, int64_t flat_begin, int64_t flat_end,
                     const void* data);
 
+// A slice of a box of the tensor, [offsets, offsets + lengths): of the box's row-major elements [flat_begin, flat_end).
+// What a tensor-parallel rank holds.
+SliceData BoxSlice(const std::string& tensor, const std::string& dtype,
+                   const std::vector<int64_t>& shape, const std::vector<int64_t>& offsets,
+                   const std::vector<int64_t>& lengths, int64_t flat_begin, int64_t flat_end,
+                   const void* data);
+
 // Writes the shard into `directory`. Extra memory: one block, and the ShardInfo.
 StatusOr<checkpoint::ShardInfo> WriteShard(FileSystem* fs, const std::string& directory,
                                            const ShardWriterOptions& options,

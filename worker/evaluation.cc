@@ -36,8 +36,8 @@ StatusOr<Features> Encode(Session* session, EvalSet* eval_set, int64_t begin, in
 // Rows of all ranks in rank order. `own` has this rank's rows; ranks have `rows` rows but the last ones, which have fewer.
 StatusOr<at::Tensor> GatherRows(Session* session, const at::Tensor& own, int64_t rows,
                                 int64_t total) {
-  if (session->single_rank()) return own;
   ParallelContext& parallel = session->parallel();
+  if (parallel.dp_size() == 1) return own;
   const at::Tensor padded = at::zeros({rows, own.size(1)}, own.options());
   padded.narrow(0, 0, own.size(0)).copy_(own);
   const at::Tensor all = at::zeros({rows * parallel.dp_size(), own.size(1)}, own.options());

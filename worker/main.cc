@@ -96,6 +96,7 @@ Status Train(const control::Start& start, WorkerChannel* channel, Listener* list
   // Caught here, so that the operation source is gone before the session that it looks into.
   const Status status =
       CatchExceptions([&] { return Trainer(session.get(), &saver, channel, progress).Run(); });
+  if (!status.ok()) session->Abort(status);
   progress->SetOperationSource(nullptr);
   return status;
 }

@@ -42,32 +42,21 @@ Status Session::Connect(const control::Start& start, const control::Token& token
     options.epoch = token.epoch();
     options.generation = token.generation();
     options.timeout = timeout;
-    WEFT_ASSIGN_OR_RETURN(communicator_, ConnectTcp(options, *listener));
+    WEFT_ASSIGN_OR_RETURN(const ParallelDims dims, MakeParallelDims(recipe_));
+    WEFT_ASSIGN_OR_RETURN(communicators_, ConnectMesh(dims, options, *listener));
   }
-  ParallelOptions options;
-  options.dp = communicator_.get();
-  options.num_slots = recipe_.batch().slots();
-  options.timeout = timeout;
-  parallel_ = std::make_unique<ParallelContext>(options);
   return OkStatus();
 }
 
 Status Session::BuildModel() {
-  WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe_.model()));
+  WEFT_ASSIGN_OR_RETURN(spec_, MakeModelSpec(recipe_.model()));
   WEFT_RETURN_IF_ERROR(
-      ApplyTrainable({recipe_.trainable().begin(), recipe_.trainable().end()}, &spec));
-  parameters_ =
-      std::make_unique<ParameterStore>(spec.Params(), recipe_.precision(), parallel_.get());
-  WEFT_ASSIGN_OR_RETURN(model_, MakeModel(recipe_, spec, parameters_.get()));
-  gradients_ = std::make_unique<GradientReducer>(parameters_.get(), parallel_.get());
-  EngineOptions options;
-  options.seed = recipe_.seed();
-  options.micro_batches = recipe_.batch().micro_batches();
-  options.micro_batch_size = recipe_.batch().micro_batch_size();
-  options.keep_wave = recipe_.batch().keep_wave();
-  engine_ = std::make_unique<Engine>(options, model_.get(), parameters_.get(), gradients_.get(),
-                                     parallel_.get());
-  optimizer_ = std::make_unique<AdamW>(recipe_.optimizer(), parameters_.get());
+      ApplyTrainable({recipe_.trainable().begin(), recipe_.trainable().end()}, &spec_));
+  AxisCommunicators axes;
+  axes.dp = communicators_.dp.get();
+  axes.tp = communicators_.tp.get();
+  axes.pp = communicators_.pp.get();
+  WEFT_ASSIGN_OR_RETURN(state_, RankState::Create(recipe_, spec_, axes));
   return OkStatus();
 }
 
@@ -78,7 +67,7 @@ Status Session::Restore(const control::Start& start, FileSystem* fs) {
       return Internal("the coordinator's manifest does not parse");
     return ResumeFrom(manifest, start.checkpoint_dir(), fs);
   }
-  parameters_->Initialize(recipe_.seed());
+  parameters().Initialize(recipe_.seed());
   for (const InitFrom& init : recipe_.init_from()) WEFT_RETURN_IF_ERROR(InitializeFrom(init, fs));
   return OpenData(nullptr);
 }
@@ -101,7 +90,7 @@ Status Session::ResumeFrom(const checkpoint::Manifest& manifest, const std::stri
                         CheckpointReader::Open(fs, checkpoint_dir, manifest));
   first_step_ = state.step();
   WEFT_RETURN_IF_ERROR(OpenData(&state.cursor()));
-  return optimizer_->ImportState(
+  return optimizer().ImportState(
       first_step_, [&reader](const std::string& name, int64_t begin, int64_t end, void* out) {
         return reader->Read(name, begin, end, out);
       });
@@ -119,14 +108,14 @@ Status Session::InitializeFrom(const InitFrom& init, FileSystem* fs) {
     const std::string parameter = name.substr(prefix.size());
     if (!GlobMatch(init.parameters(), parameter) || !reader->Has(name)) return OkStatus();
     WEFT_ASSIGN_OR_RETURN(const TensorInfo info, reader->tensor(name));
-    if (info.shape != parameters_->Get(parameter)->spec.shape) {
+    if (info.shape != parameters().Get(parameter)->spec.shape) {
       return InvalidArgument("init_from " + init.checkpoint() + ": " + parameter +
                              " has another shape there");
     }
     ++matched;
     return reader->Read(name, begin, end, out);
   };
-  WEFT_RETURN_IF_ERROR(optimizer_->ImportState(0, read));
+  WEFT_RETURN_IF_ERROR(optimizer().ImportState(0, read));
   WEFT_LOG(INFO) << "init_from " << init.checkpoint() << ": " << matched
                  << " tensors of this rank's shard";
   return OkStatus();
@@ -154,7 +143,7 @@ LoaderOptions Session::MakeLoaderOptions() const {
   options.image_size = recipe_.model().clip().image_size();
   options.context_length = recipe_.model().clip().context_length();
   options.vocab_size = recipe_.model().clip().vocab_size();
-  options.slots = parallel_->slots();
+  options.slots = state_->parallel().slots();
   options.end_step = recipe_.steps();
   return options;
 }
@@ -167,14 +156,13 @@ checkpoint::TrainState Session::TrainStateAt(int64_t step) const {
   state.mutable_cursor()->set_manifest_hash(batches_->loader().manifest_hash());
   state.mutable_cursor()->set_next_step(step);
   state.set_cpu_capability(at::get_cpu_capability());
-  for (const auto& parameter : parameters_->parameters()) {
-    if (!parameter->trainable()) state.add_frozen(parameter->spec.name);
+  // Of all stages: every rank says the same.
+  for (const ParamSpec& param : spec_.Params()) {
+    if (!param.trainable && param.tie.empty()) state.add_frozen(param.name);
   }
   return state;
 }
 
-std::string Session::CurrentOperation() const {
-  return communicator_ == nullptr ? "" : communicator_->CurrentOperation();
-}
+std::string Session::CurrentOperation() const { return communicators_.CurrentOperation(); }
 
 }  // namespace weft

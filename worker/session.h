@@ -13,16 +13,13 @@
 #include "checkpoint/manifest.pb.h"
 #include "cluster/base/file_system.h"
 #include "cluster/base/status.h"
+#include "cluster/comm/mesh_communicators.h"
 #include "cluster/comm/tcp_communicator.h"
 #include "cluster/config/recipe.pb.h"
 #include "cluster/rpc/control.pb.h"
 #include "dataloader/loader.h"
-#include "parallel/context.h"
-#include "parallel/data/gradient_reducer.h"
-#include "parallel/engine/engine.h"
-#include "parallel/engine/parameter_store.h"
-#include "parallel/optim/adamw.h"
 #include "worker/batch_stream.h"
+#include "worker/rank_state.h"
 
 namespace weft {
 
@@ -39,22 +36,22 @@ class Session {
   int rank() const { return rank_; }
   // Steps that are done.
   int64_t first_step() const { return first_step_; }
-  bool single_rank() const { return communicator_ == nullptr; }
 
-  ParallelContext& parallel() { return *parallel_; }
-  ParameterStore& parameters() { return *parameters_; }
-  Model& model() { return *model_; }
-  GradientReducer& gradients() { return *gradients_; }
-  Engine& engine() { return *engine_; }
-  AdamW& optimizer() { return *optimizer_; }
+  RankState& rank_state() { return *state_; }
+  ParallelContext& parallel() { return state_->parallel(); }
+  ParameterStore& parameters() { return state_->parameters(); }
+  Model& model() { return state_->model(); }
+  AdamW& optimizer() { return state_->optimizer(); }
   BatchStream& batches() { return *batches_; }
 
   // What a checkpoint says besides tensors, after `step` steps. The same on all ranks.
   checkpoint::TrainState TrainStateAt(int64_t step) const;
   // How the loader, and an EvalSet, are to be opened.
   LoaderOptions MakeLoaderOptions() const;
-  // "all_to_all grads #812"; "" between collectives.
+  // "dp: all_to_all grads.exchange #812"; "" between collectives.
   std::string CurrentOperation() const;
+  // Ends the operations of every axis, so that peers on all of them hear of a failure.
+  void Abort(const Status& reason) { communicators_.Abort(reason); }
 
  private:
   explicit Session(Recipe recipe) : recipe_(std::move(recipe)) {}
@@ -73,14 +70,11 @@ class Session {
   int64_t first_step_ = 0;
   std::string recipe_hash_;
 
+  ModelSpec spec_;
+
   // In the order of construction; later ones point into earlier ones.
-  std::unique_ptr<Communicator> communicator_;  // null: one rank
-  std::unique_ptr<ParallelContext> parallel_;
-  std::unique_ptr<ParameterStore> parameters_;
-  std::unique_ptr<Model> model_;
-  std::unique_ptr<GradientReducer> gradients_;
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<AdamW> optimizer_;
+  MeshCommunicators communicators_;
+  std::unique_ptr<RankState> state_;
   std::unique_ptr<BatchStream> batches_;
 };
 

@@ -4,10 +4,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "cluster/base/status.h"
 #include "parallel/engine/engine.h"
+#include "worker/rank_state.h"
 #include "worker/session.h"
 
 namespace weft {
@@ -26,5 +28,9 @@ struct StepResult {
 // `step` counts from 0. A collective: every rank of the session calls it.
 // Errors: of the loader and of collectives; Internal on all ranks alike if a loss or the norm is not finite.
 StatusOr<StepResult> TrainStep(Session* session, int64_t step);
+
+// The same on micro-batches in memory: own slots in order, the M micro-batches of each.
+StatusOr<StepResult> TrainStepOn(RankState* rank, int64_t step,
+                                 std::span<const NamedTensors> micro_batches);
 
 }  // namespace weft

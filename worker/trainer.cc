@@ -1,6 +1,5 @@
 #include "worker/trainer.h"
 
-#include <cstring>
 #include <utility>
 #include <vector>
 
@@ -60,11 +59,7 @@ Status Trainer::Run() {
 
 StatusOr<bool> Trainer::AgreeOnStop() {
   int64_t stop = channel_->stop_requested() ? 1 : 0;
-  if (!session_->single_rank()) {
-    ParallelContext& parallel = session_->parallel();
-    WEFT_RETURN_IF_ERROR(parallel.Wait(parallel.dp().AllReduce(
-        &stop, 1, DType::kInt64, ReduceOp::kMax, parallel.Op("step.flags"))));
-  }
+  WEFT_RETURN_IF_ERROR(session_->parallel().AllReduceWorld(&stop, 1, ReduceOp::kMax, "step.flags"));
   return stop != 0;
 }
 
@@ -80,7 +75,7 @@ Status Trainer::SendRecord(int64_t step, const StepResult& result) {
   const double seconds = ToSeconds(now - record_start_);
   record_start_ = now;
   const double save_wait_s = std::exchange(save_wait_s_, 0.0);
-  if (session_->rank() != 0) return OkStatus();
+  if (!session_->rank_state().reports()) return OkStatus();
   control::WorkerMessage message;
   control::StepRecord* record = message.mutable_step();
   record->set_step(step);
@@ -106,8 +101,8 @@ StatusOr<bool> Trainer::Save(int64_t step) {
   const TimePoint before = Clock::now();
   std::vector<SliceData> slices;
   for (const StateSlice& slice : session_->optimizer().ExportState()) {
-    slices.push_back(FlatSlice(slice.name, slice.dtype, slice.global_shape, slice.flat_begin,
-                               slice.flat_end, slice.data));
+    slices.push_back(BoxSlice(slice.name, slice.dtype, slice.global_shape, slice.box.offsets,
+                              slice.box.lengths, slice.flat_begin, slice.flat_end, slice.data));
   }
   StatusOr<bool> committed = saver_->Save(session_->TrainStateAt(step), slices);
   save_wait_s_ += ToSeconds(Clock::now() - before);
@@ -117,7 +112,7 @@ StatusOr<bool> Trainer::Save(int64_t step) {
 Status Trainer::Evaluate(int64_t step) {
   progress_->Enter(control::PHASE_EVALUATING, step);
   WEFT_ASSIGN_OR_RETURN(control::EvalRecord record, EvaluateSession(session_));
-  if (session_->rank() != 0) return OkStatus();
+  if (!session_->rank_state().reports()) return OkStatus();
   control::WorkerMessage message;
   record.set_step(step);
   *message.mutable_eval() = std::move(record);

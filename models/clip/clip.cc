@@ -139,7 +139,7 @@ at::Tensor RunTower(Model* model, const std::string& tower, NamedTensors values,
   MicroBatchContext context;
   context.training = false;
   for (const auto& block : model->blocks) {
-    if (block->spec().tower != tower) continue;
+    if (block == nullptr || block->spec().tower != tower) continue;
     std::vector<at::Tensor> inputs;
     for (const ActivationSpec& input : block->spec().inputs)
       inputs.push_back(values.at(input.name));
@@ -156,10 +156,12 @@ std::unique_ptr<Model> MakeClip(const ClipConfig& config, const ModelSpec& spec,
   auto model = std::make_unique<Model>();
   model->spec = spec;
   for (const BlockSpec& block : spec.blocks)
-    model->blocks.push_back(MakeBlock(config, block, norm, store));
+    model->blocks.push_back(store->Holds(block.params) ? MakeBlock(config, block, norm, store)
+                                                       : nullptr);
   ContrastiveOptions contrastive;
   contrastive.wave = "main";
-  model->joins.push_back(std::make_unique<ContrastiveJoin>(spec.joins[0], contrastive, store));
+  if (store->Holds(spec.joins[0].params))
+    model->joins.push_back(std::make_unique<ContrastiveJoin>(spec.joins[0], contrastive, store));
   Wave wave{"main", 0, static_cast<int>(spec.blocks.size()), {"image_features", "text_features"}};
   model->objective.waves = {wave};
   model->objective.phases = {{PhaseKind::kForward, "main"},

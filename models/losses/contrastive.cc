@@ -33,7 +33,7 @@ at::Tensor LogitGrad(const at::Tensor& logits, const at::Tensor& own_lse,
 
 ContrastiveJoin::ContrastiveJoin(JoinSpec spec, const ContrastiveOptions& options,
                                  ParameterStore* store)
-    : Join(spec), options_(options), logit_scale_(store->Get(spec.params[0].name)) {}
+    : JoinBlock(spec), options_(options), logit_scale_(store->Get(spec.params[0].name)) {}
 
 ContrastiveJoin::Slot ContrastiveJoin::ReadSlot(const JoinContext& context, int slot) const {
   std::vector<at::Tensor> images;

@@ -23,7 +23,7 @@ struct ContrastiveOptions {
 };
 
 // Term "contrastive"; metrics "accuracy" (images whose own text has the highest logit) and "logit_scale".
-class ContrastiveJoin : public Join {
+class ContrastiveJoin : public JoinBlock {
  public:
   ContrastiveJoin(JoinSpec spec, const ContrastiveOptions& options, ParameterStore* store);
 

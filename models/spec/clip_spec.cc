@@ -110,7 +110,7 @@ void AppendVision(const ClipConfig& config, ModelSpec* spec) {
   head_params.LayerNorm("visual.ln_post", width, NormRows::kAll);
   head_params.Add("visual.proj", {width, config.embed_dim}, scaled_normal);
   head.forward_flops = 2.0 * static_cast<double>(width * config.embed_dim);
-  head.outputs = {{"image_features", {config.embed_dim}}};
+  head.outputs = {{.name = "image_features", .dims = {config.embed_dim}, .wide = true}};
 
   Tower tower{"visual",
               "visual.transformer.resblocks.",
@@ -145,7 +145,7 @@ void AppendText(const ClipConfig& config, ModelSpec* spec) {
   head_params.Add("text_projection", {width, config.embed_dim}, Init::Normal(1 / std::sqrt(w)));
   head.forward_flops = 2.0 * static_cast<double>(width * config.embed_dim);
   head.inputs = {{"eot", {}, false}};
-  head.outputs = {{"text_features", {config.embed_dim}}};
+  head.outputs = {{.name = "text_features", .dims = {config.embed_dim}, .wide = true}};
 
   Tower tower{"text", "transformer.resblocks.", config.context_length,
               width,  config.text_heads,        config.text_layers,
@@ -206,6 +206,7 @@ StatusOr<ClipConfig> ResolveClip(const ClipModel& recipe) {
 ModelSpec MakeClipSpec(const ClipConfig& config) {
   ModelSpec spec;
   spec.family = "clip";
+  spec.encoder = "visual";
   AppendVision(config, &spec);
   AppendText(config, &spec);
 

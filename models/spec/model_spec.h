@@ -22,6 +22,10 @@ struct ActivationSpec {
   bool differentiable = true;
   // Rows of (sample, first dimension) are split over tp under sequence parallelism: [own rows, other dimensions].
   bool sequence = false;
+  // In the accumulation type where others are in the compute type: features of a contrastive loss.
+  bool wide = false;
+  // A tp rank has it for its own images only (EncoderLayout DEAL).
+  bool dealt = false;
 };
 
 struct BlockSpec {
@@ -44,6 +48,8 @@ struct JoinSpec {
 
 struct ModelSpec {
   std::string family;
+  // Tower of the image encoder; empty: none.
+  std::string encoder;
   std::vector<BlockSpec> blocks;
   std::vector<JoinSpec> joins;
 

@@ -59,6 +59,8 @@ struct ParamSpec {
   // Under sequence parallelism a rank's gradient is of its own rows only and is summed over tp: norms, biases of
   // row-parallel layers.
   bool sequence_partial = false;
+  // A tp rank computes it from its own images only (an encoder dealt over tp): the gradient is summed over tp.
+  bool dealt = false;
   // Not empty: a replica of that parameter with values and a gradient of its own. After the exchange the owner adds the
   // replica's gradient, and the owner's new values go back. Init, norm, counts, optimizer state and checkpoints know the
   // owner only.
@@ -69,6 +71,9 @@ struct ParamSpec {
   std::optional<ClampRange> clamp;
   // Row of padding: it starts at 0, and a lookup gives it no gradient. -1: there is none.
   int64_t padding_row = -1;
+
+  // Whose init and whose name in a checkpoint it has.
+  const std::string& source() const { return tie.empty() ? name : tie; }
 
   int64_t NumElements() const {
     int64_t n = 1;

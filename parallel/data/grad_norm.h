@@ -1,5 +1,6 @@
 // The global norm of the gradient and clipping, on the shards that the reducer leaves. The norm is made of fp64 partial
-// sums of fixed blocks, gathered and added in (group, parameter, block) order: the same bits for every number of ranks.
+// sums of fixed blocks: added block by block to a sum a parameter, those over tp, those in the model's order. The same bits
+// for every dp, pp and grouping. A parameter that lies on several tp ranks counts once, a tied one as its owner.
 //
 // Errors: those of the communicator; Internal, naming the step, if the norm is not finite (on all ranks alike).
 // Thread rule: one thread.

@@ -3,158 +3,214 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
-#include <cstring>
-#include <functional>
-#include <map>
 #include <utility>
 
 #include "cluster/base/logging.h"
+#include "parallel/engine/dtypes.h"
 
 namespace weft {
-namespace {
-
-// A subtree of some rank and its part for the shard that is being summed.
-struct Part {
-  SlotNode node;
-  at::Tensor values;
-};
-
-// Value of `node` from the parts below it; adds in place into the leftmost part.
-at::Tensor Combine(int num_slots, SlotNode node, const std::vector<Part>& parts) {
-  for (const Part& part : parts) {
-    if (part.node == node) return part.values;
-  }
-  WEFT_CHECK_GT(node.level, 0) << "slot " << node.index << " is in no rank's part";
-  const SlotNode left{node.level - 1, node.index * 2};
-  at::Tensor sum = Combine(num_slots, left, parts);
-  if (HasSibling(num_slots, left))
-    sum.add_(Combine(num_slots, {left.level, left.index + 1}, parts));
-  return sum;
-}
-
-}  // namespace
 
 GradientReducer::GradientReducer(ParameterStore* store, ParallelContext* context)
-    : store_(store), context_(context), shards_(store->groups().size()) {}
+    : store_(store), context_(context) {
+  Begin();
+}
 
 void GradientReducer::Begin() {
-  for (Held& held : held_) {
-    if (!held.is_main) free_.push_back(std::move(held.grads));
-  }
-  held_.clear();
-  for (at::Tensor& shard : shards_) shard.reset();
-  store_->ZeroMainGrads();
+  groups_.clear();
+  for (size_t g = 0; g < store_->groups().size(); ++g) groups_.emplace_back(context_->num_slots());
 }
 
-std::vector<at::Tensor> GradientReducer::TakeBuffers() {
-  if (!free_.empty()) {
-    std::vector<at::Tensor> buffers = std::move(free_.back());
-    free_.pop_back();
-    return buffers;
-  }
-  std::vector<at::Tensor> buffers;
-  for (const ParameterGroup& group : store_->groups()) {
-    buffers.push_back(group.trainable ? at::empty_like(group.main_grad) : at::Tensor());
-  }
-  return buffers;
+int GradientReducer::num_rounds() const {
+  return interleaved() ? (context_->num_slots() + context_->dp_size() - 1) / context_->dp_size()
+                       : 1;
 }
 
-void GradientReducer::AddSlot(int slot) {
-  const std::vector<int>& own = context_->slots();
-  WEFT_CHECK(slot >= own.front() && slot <= own.back()) << "slot " << slot << " is another rank's";
-  Held held;
-  held.node = {0, slot};
-  held.is_main = true;
-  for (const ParameterGroup& group : store_->groups()) held.grads.push_back(group.main_grad);
-  held_.push_back(std::move(held));
-  Fold();
-  if (slot == own.back()) return;
-  // The next slot needs the main buffers: what is left there moves out.
-  if (held_.back().is_main) {
-    std::vector<at::Tensor> buffers = TakeBuffers();
-    for (size_t g = 0; g < buffers.size(); ++g) {
-      if (buffers[g].defined()) buffers[g].copy_(held_.back().grads[g]);
-    }
-    held_.back().grads = std::move(buffers);
-    held_.back().is_main = false;
+Status GradientReducer::Prepare(int group, int slot) {
+  GroupState& state = groups_[static_cast<size_t>(group)];
+  ParameterGroup& parameters = store_->groups()[static_cast<size_t>(group)];
+  if (!parameters.trainable() || (state.prepared == slot && state.done != slot)) return OkStatus();
+  WEFT_CHECK_EQ(state.prepared, state.done) << "the gradient of the slot before is not complete";
+  WEFT_RETURN_IF_ERROR(Complete(group));
+  // What lies in main_grad moves out: sums of slots before, or the shard of a pass before.
+  for (SlotTree::Part& part : state.tree.parts()) {
+    if (part.sum.is_alias_of(parameters.main_grad)) part.sum = part.sum.clone();
   }
-  store_->ZeroMainGrads();
+  if (state.shard.defined() && state.shard.is_alias_of(parameters.main_grad))
+    state.shard = state.shard.clone();
+  parameters.main_grad.zero_();
+  state.prepared = slot;
+  return OkStatus();
 }
 
-// Climbs from the newest subtree: a lone child becomes its parent, a right child is added to its left sibling.
-void GradientReducer::Fold() {
+void GradientReducer::SlotDone(int group, int slot) {
+  GroupState& state = groups_[static_cast<size_t>(group)];
+  const ParameterGroup& parameters = store_->groups()[static_cast<size_t>(group)];
+  if (!parameters.trainable()) return;
+  WEFT_CHECK(state.prepared == slot && state.done != slot)
+      << "a slot's gradient without a beginning";
+  state.done = slot;
+  if (!interleaved()) {
+    state.tree.Push({0, context_->slots()[static_cast<size_t>(slot)]}, parameters.main_grad);
+  }
+}
+
+std::vector<SlotNode> GradientReducer::NodesOf(int rank, int round) const {
   const int num_slots = context_->num_slots();
-  while (held_.back().node.level < RootNode(num_slots).level) {
-    Held& last = held_.back();
-    if (!HasSibling(num_slots, last.node)) {
-      last.node = NodeParent(last.node);
-      continue;
-    }
-    const SlotNode left{last.node.level, last.node.index - 1};
-    if (last.node.index % 2 == 0 || held_.size() < 2 || held_[held_.size() - 2].node != left)
-      return;
-    Held right = std::move(held_.back());
-    held_.pop_back();
-    for (size_t g = 0; g < right.grads.size(); ++g) {
-      if (right.grads[g].defined()) held_.back().grads[g].add_(right.grads[g]);
-    }
-    if (!right.is_main) free_.push_back(std::move(right.grads));
-    held_.back().node = NodeParent(left);
-  }
+  const int ranks = context_->dp_size();
+  if (!interleaved()) return CompleteSubtrees(num_slots, SlotsOfRank(num_slots, ranks, rank));
+  const int slot = round * ranks + rank;
+  if (slot >= num_slots) return {};
+  return {{0, slot}};
 }
 
-Status GradientReducer::Exchange() {
-  for (size_t g = 0; g < store_->groups().size(); ++g) {
-    if (!store_->groups()[g].trainable) continue;
-    if (context_->dp_size() == 1) {
-      WEFT_CHECK_EQ(held_.size(), 1u) << "not every slot has been added";
-      shards_[g] = held_[0].grads[g];
-    } else {
-      WEFT_RETURN_IF_ERROR(ExchangeGroup(g));
-    }
+Status GradientReducer::Launch(int group, int round) {
+  GroupState& state = groups_[static_cast<size_t>(group)];
+  const ParameterGroup& parameters = store_->groups()[static_cast<size_t>(group)];
+  if (!parameters.trainable()) return OkStatus();
+  // A rank without a slot in this round may still be at the last one.
+  WEFT_RETURN_IF_ERROR(Complete(group));
+  state.round = round;
+  if (context_->dp_size() > 1) {
+    StartExchange(&state, parameters);
+  } else if (interleaved()) {
+    state.tree.Push({0, context_->slots()[static_cast<size_t>(round)]},
+                    parameters.main_grad.clone());
+    if (state.tree.complete()) EndPass(&state, state.tree.parts()[0].sum);
+  } else {
+    WEFT_CHECK(state.tree.complete()) << "not every slot has been added";
+    EndPass(&state, state.tree.parts()[0].sum);
   }
   return OkStatus();
 }
 
-Status GradientReducer::ExchangeGroup(size_t g) {
+// Own sums, owner by owner, against those of the other ranks for this rank's shard.
+void GradientReducer::StartExchange(GroupState* state, const ParameterGroup& group) {
   const int ranks = context_->dp_size();
-  const int num_slots = context_->num_slots();
-  const int64_t size = store_->groups()[g].shard_size;
-  const at::TensorOptions options = store_->groups()[g].main_grad.options();
-  const auto bytes_of = [&](int64_t subtrees) {
-    return static_cast<size_t>(subtrees * size) * options.dtype().itemsize();
+  const int64_t size = group.shard_size;
+  const at::TensorOptions options = group.main_grad.options();
+  const auto bytes_of = [&](size_t subtrees) {
+    return subtrees * static_cast<size_t>(size) * options.dtype().itemsize();
   };
-  std::vector<std::vector<SlotNode>> nodes(static_cast<size_t>(ranks));
-  int64_t total = 0;
-  for (int rank = 0; rank < ranks; ++rank) {
-    nodes[rank] = CompleteSubtrees(num_slots, SlotsOfRank(num_slots, ranks, rank));
-    total += static_cast<int64_t>(nodes[rank].size());
+  const size_t own = NodesOf(context_->dp_rank(), state->round).size();
+  if (interleaved()) {
+    state->packed = group.main_grad.view({ranks, 1, size});
+  } else {
+    const std::vector<SlotTree::Part>& parts = state->tree.parts();
+    WEFT_CHECK_EQ(parts.size(), own) << "not every slot has been added";
+    // One subtree goes out from where it is; several are packed.
+    state->packed = parts[0].sum.view({ranks, 1, size});
+    if (own > 1) {
+      state->packed = at::empty({ranks, static_cast<int64_t>(own), size}, options);
+      for (size_t i = 0; i < own; ++i)
+        state->packed.select(1, static_cast<int64_t>(i)).copy_(parts[i].sum.view({ranks, size}));
+    }
   }
-  const auto own = static_cast<int64_t>(held_.size());
-  WEFT_CHECK_EQ(held_.size(), nodes[context_->dp_rank()].size()) << "not every slot has been added";
-
-  // One subtree goes out from where it is; several are packed owner by owner.
-  at::Tensor packed = held_[0].grads[g].view({ranks, 1, size});
-  if (own > 1) {
-    packed = at::empty({ranks, own, size}, options);
-    for (int64_t i = 0; i < own; ++i)
-      packed.select(1, i).copy_(held_[i].grads[g].view({ranks, size}));
-  }
-  at::Tensor received = at::empty({total, size}, options);
+  size_t total = 0;
+  for (int rank = 0; rank < ranks; ++rank) total += NodesOf(rank, state->round).size();
+  state->received = at::empty({static_cast<int64_t>(total), size}, options);
   std::vector<SendBuffer> send;
   std::vector<RecvBuffer> recv;
-  std::vector<Part> parts;
+  char* to = static_cast<char*>(state->received.data_ptr());
   for (int rank = 0; rank < ranks; ++rank) {
-    send.push_back({packed[rank].data_ptr(), bytes_of(own)});
-    recv.push_back({received[static_cast<int64_t>(parts.size())].data_ptr(),
-                    bytes_of(static_cast<int64_t>(nodes[rank].size()))});
-    for (const SlotNode node : nodes[rank])
-      parts.push_back({node, received[static_cast<int64_t>(parts.size())]});
+    const size_t bytes = bytes_of(NodesOf(rank, state->round).size());
+    send.push_back({state->packed[rank].data_ptr(), bytes_of(own)});
+    recv.push_back({to, bytes});
+    to += bytes;
   }
-  WEFT_RETURN_IF_ERROR(
-      context_->Wait(context_->dp().AllToAll(send, recv, context_->Op("grads.exchange"))));
-  shards_[g] = Combine(num_slots, RootNode(num_slots), parts);
+  state->work = context_->dp().AllToAll(send, recv, context_->Op("grads.exchange"));
+}
+
+Status GradientReducer::Complete(int group) {
+  GroupState& state = groups_[static_cast<size_t>(group)];
+  if (state.work == nullptr) return OkStatus();
+  WEFT_RETURN_IF_ERROR(context_->Wait(std::move(state.work)));
+  if (!interleaved()) state.tree.Clear();
+  int64_t next = 0;
+  for (int rank = 0; rank < context_->dp_size(); ++rank) {
+    for (const SlotNode node : NodesOf(rank, state.round))
+      state.tree.Push(node, state.received[next++]);
+  }
+  state.packed.reset();
+  // What stays waits for later rounds: it must not hold the whole message.
+  for (SlotTree::Part& part : state.tree.parts()) {
+    if (next > 1 && part.sum.is_alias_of(state.received)) part.sum = part.sum.clone();
+  }
+  state.received.reset();
+  if (state.tree.complete()) EndPass(&state, state.tree.parts()[0].sum);
   return OkStatus();
+}
+
+void GradientReducer::EndPass(GroupState* state, at::Tensor root) {
+  if (state->shard.defined()) {
+    state->shard.add_(root);
+  } else {
+    state->shard = std::move(root);
+  }
+  state->tree.Clear();
+  state->prepared = -1;
+  state->done = -1;
+  state->round = -1;
+}
+
+Status GradientReducer::Finish() {
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    if (!store_->groups()[g].trainable()) continue;
+    WEFT_RETURN_IF_ERROR(Complete(static_cast<int>(g)));
+    WEFT_CHECK(groups_[g].shard.defined())
+        << "group " << g << ": not every round has been launched";
+  }
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    if (store_->groups()[g].trainable() && store_->groups()[g].kind.tp_sum > 1)
+      WEFT_RETURN_IF_ERROR(SumOverTensorRanks(static_cast<int>(g)));
+  }
+  return AddTiedGradients();
+}
+
+// Every rank sums the shards of its run of neighbours in their order: equal bits on each of them.
+Status GradientReducer::SumOverTensorRanks(int group) {
+  at::Tensor& shard = groups_[static_cast<size_t>(group)].shard;
+  const int span = store_->groups()[static_cast<size_t>(group)].kind.tp_sum;
+  at::Tensor all = at::empty({context_->tp_size(), shard.numel()}, shard.options());
+  WEFT_RETURN_IF_ERROR(context_->Wait(
+      context_->tp().AllGather(shard.data_ptr(), all.data_ptr(), static_cast<size_t>(shard.numel()),
+                               ToDType(shard.scalar_type()), context_->Op("grads.tensor_sum"))));
+  const int first = context_->tp_rank() / span * span;
+  shard = all[first];
+  for (int rank = first + 1; rank < first + span; ++rank) shard.add_(all[rank]);
+  return OkStatus();
+}
+
+// The owner adds the replica's gradient to its own. Every send is under way before anybody waits.
+Status GradientReducer::AddTiedGradients() {
+  std::vector<WorkPtr> sends;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const ParameterGroup& group = store_->groups()[g];
+    if (!group.trainable() || group.tie_rank() < 0 || !group.replica()) continue;
+    at::Tensor& shard = groups_[g].shard;
+    if (group.tie_rank() == context_->pp_rank()) {
+      const Parameter* owner = store_->Get(group.parameters[0]->spec.tie);
+      groups_[static_cast<size_t>(owner->group)].shard.add_(shard);
+    } else {
+      sends.push_back(context_->pp().Send(shard.data_ptr(), shard.nbytes(), group.tie_rank(),
+                                          context_->Op("tie.gradient")));
+    }
+  }
+  Status first;
+  for (size_t g = 0; g < groups_.size(); ++g) {
+    const ParameterGroup& group = store_->groups()[g];
+    if (!group.trainable() || group.tie_rank() < 0 || group.replica()) continue;
+    if (group.tie_rank() == context_->pp_rank()) continue;
+    at::Tensor other = at::empty_like(groups_[g].shard);
+    const Status status = context_->Wait(context_->pp().Recv(
+        other.data_ptr(), other.nbytes(), group.tie_rank(), context_->Op("tie.gradient")));
+    if (first.ok()) first = status;
+    groups_[g].shard.add_(other);
+  }
+  for (WorkPtr& send : sends) {
+    const Status status = context_->Wait(std::move(send));
+    if (first.ok()) first = status;
+  }
+  return first;
 }
 
 }  // namespace weft

@@ -1,55 +1,80 @@
-// Sums the gradients of all slots in the fixed tree of slots.h and leaves each rank its shard of the sum: the same bits for
-// every number of ranks. Between the slots of a rank it works like a binary counter (at most log2 of them gradients are
-// held); Exchange then sends each owner its part of this rank's complete subtrees, and owners add in tree order.
+// The gradient over all slots, summed in the slot tree, group by group: this rank ends with its shard of every group.
 //
-// Errors: those of the communicator. Thread rule: one thread.
+// Contiguous slots (ZeRO 1): a rank sums its own slots like a binary counter and sends the complete subtrees that it has to
+// the owners of the shards in one exchange a step. Interleaved slots (ZeRO 2, 3): each round of D slots is exchanged at once
+// and the owners sum shards, so no rank holds a sum of whole gradients. Both give the same bits for every D.
+//
+// For each group and own slot: Prepare, then gradients into main_grad, SlotDone, Launch after the last slot of a round;
+// Finish at the end of the step. Several passes over all slots in a step (objectives of several waves) add up in their
+// order.
+// Errors: those of the communicators. Thread rule: one thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
+#include <cstdint>
 #include <vector>
 
 #include "cluster/base/status.h"
 #include "parallel/context.h"
-#include "parallel/data/slots.h"
+#include "parallel/data/slot_tree.h"
 #include "parallel/engine/parameter_store.h"
 
 namespace weft {
 
 class GradientReducer {
  public:
+  // Both must outlive it.
   GradientReducer(ParameterStore* store, ParallelContext* context);
+  GradientReducer(const GradientReducer&) = delete;
+  GradientReducer& operator=(const GradientReducer&) = delete;
 
-  // Starts a step: nothing is held, main_grad is zero.
+  // Of a step: forgets everything.
   void Begin();
-  // The main_grad buffers hold the gradient of `slot`; they are taken, and zero afterwards (but for the last slot of a
-  // rank). REQUIRES: slots come in order.
-  void AddSlot(int slot);
-  // A collective, once all own slots are in. Afterwards shard(g) is this rank's part of the sum.
-  Status Exchange();
+  // Before the first gradient of own slot number `slot` of the pass: main_grad is free and zero afterwards. Does nothing
+  // if the slot has begun.
+  Status Prepare(int group, int slot);
+  // The slot's gradient is complete. REQUIRES: Prepare; once for each slot, ascending.
+  void SlotDone(int group, int slot);
+  // Once for each round: starts its exchange; contiguous slots have one, number 0, which ends the pass. Every dp rank calls it for the
+  // same groups in the same order, also if it has no slot in the round. REQUIRES: SlotDone for the round's own slots.
+  Status Launch(int group, int round);
+  // Waits for all exchanges; sums over tp and over tied pairs. A collective; the shards are complete afterwards.
+  Status Finish();
 
-  // The sum's shard of group `g`, in the accumulation type; writable (clipping); valid until Begin. Undefined for a group
-  // that is not trained.
-  const at::Tensor& shard(size_t g) const { return shards_[g]; }
+  // Elements [dp_rank * shard_size, ...) of the group's gradient. REQUIRES: Finish; the group is trained.
+  const at::Tensor& shard(size_t group) const { return groups_[group].shard; }
+  // Rounds of a pass.
+  int num_rounds() const;
 
  private:
-  // The flat gradients of one complete subtree, one tensor a trained group.
-  struct Held {
-    SlotNode node;
-    std::vector<at::Tensor> grads;
-    // `grads` are the main_grad buffers themselves.
-    bool is_main = false;
+  struct GroupState {
+    // Contiguous: whole gradients of own slots. Interleaved: shards of all slots.
+    SlotTree tree;
+    at::Tensor shard;
+    int prepared = -1;
+    int done = -1;
+    // The exchange under way.
+    WorkPtr work;
+    int round = -1;
+    at::Tensor packed;
+    at::Tensor received;
+    explicit GroupState(int num_slots) : tree(num_slots) {}
   };
-  void Fold();
-  std::vector<at::Tensor> TakeBuffers();
-  Status ExchangeGroup(size_t g);
+
+  bool interleaved() const { return context_->slot_order() == SlotOrder::kInterleaved; }
+  // What rank `rank` sends in the round: nodes from left to right.
+  std::vector<SlotNode> NodesOf(int rank, int round) const;
+  void StartExchange(GroupState* state, const ParameterGroup& group);
+  // Waits for the group's exchange and takes what came.
+  Status Complete(int group);
+  void EndPass(GroupState* state, at::Tensor root);
+  Status SumOverTensorRanks(int group);
+  Status AddTiedGradients();
 
   ParameterStore* store_;
   ParallelContext* context_;
-  std::vector<Held> held_;
-  // Buffers that subtrees no longer need.
-  std::vector<std::vector<at::Tensor>> free_;
-  std::vector<at::Tensor> shards_;
+  std::vector<GroupState> groups_;
 };
 
 }  // namespace weft

@@ -1,16 +1,48 @@
 #include "parallel/engine/engine.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/add.h>
-#include <torch/csrc/autograd/autograd.h>
+#include <ATen/ops/scalar_tensor.h>
+#include <ATen/ops/zeros.h>
 
-#include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <utility>
 
 #include "cluster/base/logging.h"
+#include "parallel/engine/dtypes.h"
+#include "parallel/tensor/comm_error.h"
 
 namespace weft {
+namespace {
+
+Status CheckFinite(const StepOutput& output, int64_t step) {
+  const auto error = [step](const std::string& what, double value) {
+    return Internal("step " + std::to_string(step) + ": " + what + " is " + std::to_string(value) +
+                    "; lower optimizer.lr or set optimizer.clip_norm");
+  };
+  for (const LossTerm& term : output.terms) {
+    if (!std::isfinite(term.value)) return error("loss term '" + term.name + "'", term.value);
+  }
+  return std::isfinite(output.loss) ? OkStatus() : error("the loss", output.loss);
+}
+
+// Adds the time until it ends.
+class Stopwatch {
+ public:
+  explicit Stopwatch(double* seconds)
+      : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
+  ~Stopwatch() {
+    *seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+  }
+  Stopwatch(const Stopwatch&) = delete;
+  Stopwatch& operator=(const Stopwatch&) = delete;
+
+ private:
+  double* seconds_;
+  std::chrono::steady_clock::time_point start_;
+};
+
+}  // namespace
 
 double LossWeight(LossScope scope, double count, int num_slots, int micro_batches) {
   if (count == 0) return 0;
@@ -25,53 +57,24 @@ double LossWeight(LossScope scope, double count, int num_slots, int micro_batche
   return 0;
 }
 
-Engine::Engine(const EngineOptions& options, Model* model, ParameterStore* store,
-               GradientReducer* reducer, ParallelContext* context)
-    : options_(options), model_(model), store_(store), reducer_(reducer), context_(context) {
-  FindTapedBlocks();
-  for (const Phase& phase : model_->objective.phases)
-    backward_waves_ += phase.kind == PhaseKind::kBackward;
-}
-
-// A block needs a tape if it trains a parameter or if one of its inputs wants a gradient.
-void Engine::FindTapedBlocks() {
-  for (const auto& block : model_->blocks) {
-    bool taped = false;
-    for (const Parameter* parameter : block->parameters()) taped = taped || parameter->trainable();
-    for (const ActivationSpec& input : block->spec().inputs)
-      taped = taped || needs_grad_[input.name];
-    for (const ActivationSpec& output : block->spec().outputs)
-      needs_grad_[output.name] = taped && output.differentiable;
-    taped_.push_back(taped);
-  }
-}
-
-const Wave& Engine::FindWave(const std::string& name) const {
-  for (const Wave& wave : model_->objective.waves) {
-    if (wave.name == name) return wave;
-  }
-  WEFT_CHECK(false) << "the objective has no wave " << name;
-  return model_->objective.waves[0];
-}
-
-MicroBatchContext Engine::ContextOf(const Wave& wave, MicroBatchId id, bool training) const {
+MicroBatchContext Engine::ContextOf(const PhasePlan& phase, int micro_batch) const {
   MicroBatchContext context;
   context.seed = options_.seed;
   context.step = step_;
-  context.slot = id.slot;
-  context.micro_batch = id.micro_batch;
-  context.wave = wave.name;
-  const int64_t index = static_cast<int64_t>(id.slot) * options_.micro_batches + id.micro_batch;
+  context.slot = context_->slots()[static_cast<size_t>(micro_batch / options_.micro_batches)];
+  context.micro_batch = micro_batch % options_.micro_batches;
+  context.wave = phase.name;
+  const int64_t index =
+      static_cast<int64_t>(context.slot) * options_.micro_batches + context.micro_batch;
   context.first_row = index * options_.micro_batch_size;
   context.samples = options_.micro_batch_size;
-  context.training = training;
+  context.training = true;
+  context.selective_recompute = options_.layout.recompute() == RECOMPUTE_SELECTIVE;
   return context;
 }
 
-const NamedTensors& Engine::Input(MicroBatchId id) const {
-  const std::vector<int>& own = context_->slots();
-  const auto own_slot = std::lower_bound(own.begin(), own.end(), id.slot) - own.begin();
-  return inputs_[static_cast<size_t>(own_slot * options_.micro_batches + id.micro_batch)];
+bool Engine::IsPhantom(int micro_batch) const {
+  return micro_batch >= static_cast<int>(context_->slots().size()) * options_.micro_batches;
 }
 
 StatusOr<StepOutput> Engine::RunStep(int64_t step, std::span<const NamedTensors> micro_batches) {
@@ -84,78 +87,352 @@ StatusOr<StepOutput> Engine::RunForward(int64_t step, std::span<const NamedTenso
 
 StatusOr<StepOutput> Engine::Run(int64_t step, std::span<const NamedTensors> micro_batches,
                                  bool training) {
-  const auto expected = context_->slots().size() * static_cast<size_t>(options_.micro_batches);
-  WEFT_CHECK_EQ(micro_batches.size(), expected) << "micro-batches of a step";
+  WEFT_CHECK_EQ(micro_batches.size(),
+                context_->slots().size() * static_cast<size_t>(options_.micro_batches))
+      << "micro-batches of a step";
   step_ = step;
+  training_ = training;
   inputs_ = micro_batches;
   step_store_.Clear();
   tapes_.clear();
+  activations_in_.clear();
+  gradients_in_.clear();
+  activations_out_.clear();
+  gradients_out_.clear();
+  deferred_.clear();
   join_grads_.clear();
+  completed_.clear();
+  launched_.clear();
+  join_terms_.clear();
+  metrics_.clear();
+  compute_seconds_ = 0;
   if (training) reducer_->Begin();
-
-  StepOutput output;
-  for (const Phase& phase : model_->objective.phases) {
-    switch (phase.kind) {
-      case PhaseKind::kForward:
-        ForwardWave(FindWave(phase.name), training && options_.keep_wave == GRAPH);
-        break;
-      case PhaseKind::kJoin:
-        WEFT_RETURN_IF_ERROR(RunJoin(phase.name, &output));
-        break;
-      case PhaseKind::kBackward:
-        WEFT_RETURN_IF_ERROR(CheckFinite(output));
-        if (training) BackwardWave(FindWave(phase.name));
-        break;
-    }
+  const at::NoGradGuard no_grad;
+  try {
+    WEFT_RETURN_IF_ERROR(losses_.Begin(inputs_));
+    WEFT_RETURN_IF_ERROR(Interpret(training ? program_ : forward_program_));
+  } catch (const CommError& error) {
+    return error.status();
   }
-  step_store_.Clear();
-  tapes_.clear();
-  return output;
+  WEFT_RETURN_IF_ERROR(link_.Flush());
+  return Conclude();
 }
 
-void Engine::ForwardWave(const Wave& wave, bool keep_graph) {
-  for (const int slot : context_->slots()) {
-    for (int micro_batch = 0; micro_batch < options_.micro_batches; ++micro_batch) {
-      const MicroBatchId id{slot, micro_batch};
-      Tape* tape = keep_graph ? &tapes_[{wave.name, "", slot, micro_batch}] : nullptr;
-      const NamedTensors outputs = ForwardMicroBatch(wave, id, tape);
-      for (const auto& [name, value] : outputs)
-        step_store_.Put({wave.name, name, slot, micro_batch}, value);
+Status Engine::Interpret(const RankProgram& program) {
+  for (const Action& action : program) WEFT_RETURN_IF_ERROR(Execute(action));
+  return OkStatus();
+}
+
+Status Engine::Execute(const Action& action) {
+  switch (action.kind) {
+    case ActionKind::kForward:
+      return Forward(action);
+    case ActionKind::kBackward:
+    case ActionKind::kBackwardInput:
+      return Backward(action);
+    case ActionKind::kBackwardWeight:
+      return BackwardWeight(action);
+    case ActionKind::kSendForward:
+    case ActionKind::kSendBackward:
+      return Send(action);
+    case ActionKind::kRecvForward:
+    case ActionKind::kRecvBackward:
+      Receive(action);
+      return OkStatus();
+    case ActionKind::kSlotDone:
+      return SlotDone(action);
+    case ActionKind::kReduce:
+      for (const int group : store_->GroupsOfStage(action.stage))
+        WEFT_RETURN_IF_ERROR(LaunchRound(action.phase, group, action.round));
+      return OkStatus();
+    case ActionKind::kGather:
+      if (gathers_by_block_) return OkStatus();
+      for (size_t g = 0; g < store_->groups().size(); ++g) {
+        if (store_->groups()[g].stage == action.stage) store_->LaunchGather(static_cast<int>(g));
+      }
+      return OkStatus();
+    case ActionKind::kRelease:
+      if (gathers_by_block_) return OkStatus();
+      for (const int group : store_->GroupsOfStage(action.stage)) store_->Release(group);
+      return OkStatus();
+    case ActionKind::kJoin:
+      return RunJoin((training_ ? phases_ : forward_phases_)[static_cast<size_t>(action.phase)]);
+    case ActionKind::kTie:
+      // The reducer and the store exchange tied pairs at the step's end, with all exchanges done.
+      return OkStatus();
+  }
+  return OkStatus();
+}
+
+Status Engine::UseBlock(int block, int next) {
+  const auto groups_of = [&](int b) -> const std::vector<int>& {
+    return store_->GroupsOfOwner(model_->spec.blocks[static_cast<size_t>(b)].name);
+  };
+  if (gathers_by_block_) {
+    for (const int group : groups_of(block)) store_->LaunchGather(group);
+    if (next >= 0) {
+      for (const int group : groups_of(next)) store_->LaunchGather(group);
+    }
+  }
+  for (const int group : groups_of(block)) WEFT_RETURN_IF_ERROR(store_->WaitGather(group));
+  return OkStatus();
+}
+
+void Engine::LeaveBlock(int block) {
+  if (!gathers_by_block_) return;
+  const BlockSpec& spec = model_->spec.blocks[static_cast<size_t>(block)];
+  for (const int group : store_->GroupsOfOwner(spec.name)) store_->Release(group);
+}
+
+StatusOr<NamedTensors> Engine::TakeIncoming(std::map<RunKey, StageLink::Incoming>* from,
+                                            const RunKey& key) {
+  const auto it = from->find(key);
+  if (it == from->end()) return NamedTensors();
+  StageLink::Incoming incoming = std::move(it->second);
+  from->erase(it);
+  return incoming.Take(context_);
+}
+
+Status Engine::Forward(const Action& action) {
+  const PhasePlan& phase =
+      (training_ ? phases_ : forward_phases_)[static_cast<size_t>(action.phase)];
+  const WavePlan::Stage& stage =
+      waves_[static_cast<size_t>(phase.wave)].stages[static_cast<size_t>(action.stage)];
+  const RunKey key{phase.wave, action.stage, action.micro_batch};
+  const bool phantom = IsPhantom(action.micro_batch);
+  NamedTensors values;
+  Tape tape;
+  MicroBatchContext context;
+  if (!phantom) {
+    WEFT_ASSIGN_OR_RETURN(values, TakeIncoming(&activations_in_, key));
+    values.insert(inputs_[static_cast<size_t>(action.micro_batch)].begin(),
+                  inputs_[static_cast<size_t>(action.micro_batch)].end());
+    context = ContextOf(phase, action.micro_batch);
+  }
+  for (int b = stage.first_block; b < stage.end_block; ++b) {
+    WEFT_RETURN_IF_ERROR(UseBlock(b, b + 1 < stage.end_block ? b + 1 : -1));
+    if (!phantom) {
+      const Stopwatch watch(&compute_seconds_);
+      const bool taped = phase.keeps && tape_map_.taped[static_cast<size_t>(b)];
+      const Keep keep = !taped ? Keep::kNothing : Recomputes(b) ? Keep::kInputs : Keep::kGraph;
+      tape.push_back(ForwardBlock(model_->blocks[static_cast<size_t>(b)].get(), context, keep,
+                                  tape_map_.needs_grad, &values));
+    }
+    LeaveBlock(b);
+  }
+  if (phantom) return OkStatus();
+  if (phase.keeps) tapes_[key] = std::move(tape);
+  if (phase.stores) StoreOutputs(phase, action.stage, action.micro_batch, values);
+  if (action.stage == stages_.last()) return OkStatus();
+  NamedTensors crossing;
+  for (const ActivationSpec& spec : stage.crossing) crossing[spec.name] = values.at(spec.name);
+  if (stages_.IsOwn(action.stage + 1)) {
+    activations_in_[{phase.wave, action.stage + 1, action.micro_batch}] =
+        StageLink::Local(std::move(crossing));
+  } else {
+    activations_out_[key] = std::move(crossing);
+  }
+  return OkStatus();
+}
+
+void Engine::StoreOutputs(const PhasePlan& phase, int stage, int micro_batch,
+                          const NamedTensors& values) {
+  const Wave& wave = *waves_[static_cast<size_t>(phase.wave)].wave;
+  const MicroBatchContext context = ContextOf(phase, micro_batch);
+  if (stage == stages_.last()) {
+    for (const std::string& name : wave.outputs)
+      step_store_.Put({wave.name, name, context.slot, context.micro_batch}, values.at(name));
+  }
+  for (const LossOutput& loss : wave.losses) {
+    const auto it = values.find(loss.activation);
+    if (it != values.end()) losses_.Add(loss, micro_batch, it->second);
+  }
+}
+
+void Engine::SeedGradients(const PhasePlan& phase, int stage, int micro_batch,
+                           NamedTensors* grads) {
+  const WavePlan& plan = waves_[static_cast<size_t>(phase.wave)];
+  const MicroBatchContext context = ContextOf(phase, micro_batch);
+  if (stage == stages_.last()) {
+    for (const std::string& name : plan.wave->outputs) {
+      const at::Tensor grad =
+          step_store_.Grad({plan.wave->name, name, context.slot, context.micro_batch});
+      if (grad.defined()) (*grads)[name] = grad;
+    }
+  }
+  for (const LossOutput& loss : plan.wave->losses) {
+    const WavePlan::Stage& blocks = plan.stages[static_cast<size_t>(stage)];
+    for (int b = blocks.first_block; b < blocks.end_block; ++b) {
+      for (const ActivationSpec& output : model_->spec.blocks[static_cast<size_t>(b)].outputs) {
+        if (output.name != loss.activation) continue;
+        (*grads)[output.name] =
+            at::scalar_tensor(losses_.Weight(loss, micro_batch), store_->accumulate_type());
+      }
     }
   }
 }
 
-NamedTensors Engine::ForwardMicroBatch(const Wave& wave, MicroBatchId id, Tape* tape) {
-  const MicroBatchContext context = ContextOf(wave, id, true);
-  NamedTensors values = Input(id);
-  if (tape != nullptr) tape->resize(static_cast<size_t>(wave.end_block - wave.first_block));
-  for (int b = wave.first_block; b < wave.end_block; ++b) {
-    Block& block = *model_->blocks[static_cast<size_t>(b)];
-    const bool record = tape != nullptr && taped_[static_cast<size_t>(b)];
-    std::vector<at::Tensor> inputs;
-    for (const ActivationSpec& input : block.spec().inputs) {
-      const auto it = values.find(input.name);
-      WEFT_CHECK(it != values.end())
-          << block.spec().name << " reads " << input.name << ", which nobody made";
-      inputs.push_back(it->second.detach());
-      if (record && needs_grad_[input.name]) inputs.back().set_requires_grad(true);
-    }
-    const at::AutoGradMode grad_mode(record);
-    std::vector<at::Tensor> outputs = block.Forward(inputs, context);
-    WEFT_CHECK_EQ(outputs.size(), block.spec().outputs.size()) << block.spec().name;
-    for (size_t i = 0; i < outputs.size(); ++i) values[block.spec().outputs[i].name] = outputs[i];
-    if (record)
-      (*tape)[static_cast<size_t>(b - wave.first_block)] = {std::move(inputs), std::move(outputs)};
+Status Engine::Backward(const Action& action) {
+  const PhasePlan& phase = phases_[static_cast<size_t>(action.phase)];
+  const WavePlan& plan = waves_[static_cast<size_t>(phase.wave)];
+  const WavePlan::Stage& stage = plan.stages[static_cast<size_t>(action.stage)];
+  const RunKey key{phase.wave, action.stage, action.micro_batch};
+  const bool phantom = IsPhantom(action.micro_batch);
+  const bool split = action.kind == ActionKind::kBackwardInput;
+  NamedTensors grads;
+  Tape tape;
+  MicroBatchContext context;
+  if (!phantom) {
+    WEFT_ASSIGN_OR_RETURN(grads, TakeIncoming(&gradients_in_, key));
+    SeedGradients(phase, action.stage, action.micro_batch, &grads);
+    tape = std::move(tapes_.at(key));
+    tapes_.erase(key);
+    context = ContextOf(phase, action.micro_batch);
   }
-  NamedTensors wanted;
-  for (const std::string& name : wave.outputs) wanted[name] = values.at(name);
-  return wanted;
+  for (int b = stage.end_block - 1; b >= stage.first_block; --b) {
+    if (tape_map_.taped[static_cast<size_t>(b)]) {
+      int next = b - 1;
+      while (next >= stage.first_block && !tape_map_.taped[static_cast<size_t>(next)]) --next;
+      WEFT_RETURN_IF_ERROR(UseBlock(b, next >= stage.first_block ? next : -1));
+      if (!phantom) {
+        if (!split) WEFT_RETURN_IF_ERROR(PrepareBlock(b, action.micro_batch));
+        const Stopwatch watch(&compute_seconds_);
+        BackwardBlock(model_->blocks[static_cast<size_t>(b)].get(), context,
+                      std::move(tape[static_cast<size_t>(b - stage.first_block)]),
+                      split ? &deferred_[key] : nullptr, &grads);
+      }
+      LeaveBlock(b);
+    }
+    if (!phantom && !split) WEFT_RETURN_IF_ERROR(FinishBlock(action, b));
+  }
+  if (phantom || action.stage == 0) return OkStatus();
+  const WavePlan::Stage& before = plan.stages[static_cast<size_t>(action.stage) - 1];
+  NamedTensors crossing;
+  for (const ActivationSpec& spec : before.crossing_grads) {
+    const auto it = grads.find(spec.name);
+    // Nobody asked for a gradient of it: the other side gets zeros.
+    crossing[spec.name] =
+        it != grads.end()
+            ? it->second
+            : at::zeros(LocalActivationShape(spec, options_.micro_batch_size, *context_),
+                        at::TensorOptions(spec.wide ? store_->accumulate_type()
+                                                    : ComputeType(store_->precision())));
+  }
+  if (stages_.IsOwn(action.stage - 1)) {
+    gradients_in_[{phase.wave, action.stage - 1, action.micro_batch}] =
+        StageLink::Local(std::move(crossing));
+  } else {
+    gradients_out_[key] = std::move(crossing);
+  }
+  return OkStatus();
 }
 
-Status Engine::RunJoin(const std::string& name, StepOutput* output) {
+// Before the first gradient of a slot is added to a block's parameters.
+Status Engine::PrepareBlock(int block, int micro_batch) {
+  if (micro_batch % options_.micro_batches != 0) return OkStatus();
+  const int slot = micro_batch / options_.micro_batches;
+  for (const int group :
+       store_->GroupsOfOwner(model_->spec.blocks[static_cast<size_t>(block)].name))
+    WEFT_RETURN_IF_ERROR(reducer_->Prepare(group, slot));
+  return OkStatus();
+}
+
+// After a slot's last backward of a block: the groups that are complete with it start their way at once.
+Status Engine::FinishBlock(const Action& action, int block) {
+  if ((action.micro_batch + 1) % options_.micro_batches != 0) return OkStatus();
+  const int slot = action.micro_batch / options_.micro_batches;
+  const bool interleaved = context_->slot_order() == SlotOrder::kInterleaved;
+  const bool last_slot = slot + 1 == static_cast<int>(context_->slots().size());
+  for (const int group : store_->GroupsOfStage(action.stage)) {
+    if (first_block_of_group_[static_cast<size_t>(group)] != block) continue;
+    WEFT_RETURN_IF_ERROR(CompleteSlot(action.phase, group, slot));
+    if (interleaved) WEFT_RETURN_IF_ERROR(LaunchRound(action.phase, group, slot));
+    if (!interleaved && last_slot) WEFT_RETURN_IF_ERROR(LaunchRound(action.phase, group, 0));
+  }
+  return OkStatus();
+}
+
+Status Engine::CompleteSlot(int phase, int group, int slot) {
+  if (!completed_.emplace(phase, group, slot).second) return OkStatus();
+  WEFT_RETURN_IF_ERROR(reducer_->Prepare(group, slot));
+  for (JoinContext::ParamGrad& grad : join_grads_) {
+    if (grad.parameter == nullptr || grad.parameter->group != group ||
+        grad.slot != context_->slots()[static_cast<size_t>(slot)])
+      continue;
+    if (grad.parameter->trainable()) grad.parameter->main_grad.add_(grad.grad);
+    grad.parameter = nullptr;
+  }
+  reducer_->SlotDone(group, slot);
+  return OkStatus();
+}
+
+Status Engine::LaunchRound(int phase, int group, int round) {
+  if (!launched_.emplace(phase, group, round).second) return OkStatus();
+  return reducer_->Launch(group, round);
+}
+
+Status Engine::BackwardWeight(const Action& action) {
+  const PhasePlan& phase = phases_[static_cast<size_t>(action.phase)];
+  if (IsPhantom(action.micro_batch)) return OkStatus();
+  const auto it = deferred_.find({phase.wave, action.stage, action.micro_batch});
+  if (it == deferred_.end()) return OkStatus();
+  const WavePlan::Stage& stage =
+      waves_[static_cast<size_t>(phase.wave)].stages[static_cast<size_t>(action.stage)];
+  for (int b = stage.first_block; b < stage.end_block; ++b)
+    WEFT_RETURN_IF_ERROR(PrepareBlock(b, action.micro_batch));
+  const Stopwatch watch(&compute_seconds_);
+  for (const auto& add : it->second) add();
+  deferred_.erase(it);
+  return OkStatus();
+}
+
+Status Engine::Send(const Action& action) {
+  if (IsPhantom(action.micro_batch)) return OkStatus();
+  const PhasePlan& phase =
+      (training_ ? phases_ : forward_phases_)[static_cast<size_t>(action.phase)];
+  const WavePlan& plan = waves_[static_cast<size_t>(phase.wave)];
+  const RunKey key{phase.wave, action.stage, action.micro_batch};
+  if (action.kind == ActionKind::kSendForward) {
+    link_.Send(action.peer, plan.stages[static_cast<size_t>(action.stage)].crossing,
+               activations_out_.at(key), "activations");
+    activations_out_.erase(key);
+  } else {
+    link_.Send(action.peer, plan.stages[static_cast<size_t>(action.stage) - 1].crossing_grads,
+               gradients_out_.at(key), "gradients");
+    gradients_out_.erase(key);
+  }
+  return OkStatus();
+}
+
+void Engine::Receive(const Action& action) {
+  if (IsPhantom(action.micro_batch)) return;
+  const PhasePlan& phase =
+      (training_ ? phases_ : forward_phases_)[static_cast<size_t>(action.phase)];
+  const WavePlan& plan = waves_[static_cast<size_t>(phase.wave)];
+  const RunKey key{phase.wave, action.stage, action.micro_batch};
+  const at::ScalarType compute = ComputeType(store_->precision());
+  const at::ScalarType wide = store_->accumulate_type();
+  if (action.kind == ActionKind::kRecvForward) {
+    activations_in_[key] =
+        link_.Recv(action.peer, plan.stages[static_cast<size_t>(action.stage) - 1].crossing,
+                   options_.micro_batch_size, compute, wide, "activations");
+  } else {
+    gradients_in_[key] =
+        link_.Recv(action.peer, plan.stages[static_cast<size_t>(action.stage)].crossing_grads,
+                   options_.micro_batch_size, compute, wide, "gradients");
+  }
+}
+
+Status Engine::SlotDone(const Action& action) {
+  if (action.round >= static_cast<int>(context_->slots().size())) return OkStatus();
+  for (const int group : store_->GroupsOfStage(action.stage))
+    WEFT_RETURN_IF_ERROR(CompleteSlot(action.phase, group, action.round));
+  return OkStatus();
+}
+
+Status Engine::RunJoin(const PhasePlan& phase) {
   for (const auto& join : model_->joins) {
-    if (join->spec().name != name) continue;
-    const at::NoGradGuard no_grad;
+    if (join == nullptr || join->spec().name != phase.name) continue;
     JoinContext context;
     context.parallel = context_;
     context.store = &step_store_;
@@ -163,102 +440,30 @@ Status Engine::RunJoin(const std::string& name, StepOutput* output) {
     context.seed = options_.seed;
     context.micro_batches = options_.micro_batches;
     WEFT_RETURN_IF_ERROR(join->Run(&context));
-    for (const LossTerm& term : context.terms) {
-      output->loss += term.value;
-      output->terms.push_back(term);
-    }
-    output->metrics.insert(output->metrics.end(), context.metrics.begin(), context.metrics.end());
+    join_terms_.insert(join_terms_.end(), context.terms.begin(), context.terms.end());
+    metrics_.insert(metrics_.end(), context.metrics.begin(), context.metrics.end());
     join_grads_.insert(join_grads_.end(), context.param_grads.begin(), context.param_grads.end());
     return OkStatus();
   }
-  WEFT_CHECK(false) << "the model has no join " << name;
+  WEFT_CHECK(false) << "the model has no join " << phase.name;
   return OkStatus();
 }
 
-void Engine::BackwardWave(const Wave& wave) {
-  // With several waves a slot's gradient is complete only after the last one; until such an objective exists, one wave.
-  WEFT_CHECK_EQ(backward_waves_, 1) << "backward waves of the objective";
-  for (const int slot : context_->slots()) {
-    for (const JoinContext::ParamGrad& join_grad : join_grads_) {
-      if (join_grad.slot == slot && join_grad.parameter->trainable()) {
-        join_grad.parameter->main_grad.add_(join_grad.grad);
-      }
-    }
-    for (int micro_batch = 0; micro_batch < options_.micro_batches; ++micro_batch) {
-      const MicroBatchId id{slot, micro_batch};
-      Tape& tape = tapes_[{wave.name, "", slot, micro_batch}];
-      if (tape.empty()) ForwardMicroBatch(wave, id, &tape);
-      BackwardMicroBatch(wave, id, &tape);
-      tapes_.erase({wave.name, "", slot, micro_batch});
-    }
-    reducer_->AddSlot(slot);
+// Losses of blocks have one value on their stage and exact zeros on the others; joins are on the last stage.
+StatusOr<StepOutput> Engine::Conclude() {
+  StepOutput output;
+  WEFT_ASSIGN_OR_RETURN(output.terms, losses_.Finish());
+  output.terms.insert(output.terms.end(), join_terms_.begin(), join_terms_.end());
+  output.metrics = std::move(metrics_);
+  for (const LossTerm& term : output.terms) output.loss += term.value;
+  if (context_->pp_size() > 1) {
+    WEFT_RETURN_IF_ERROR(context_->Wait(context_->pp().AllReduce(
+        &output.loss, 1, DType::kFloat64, ReduceOp::kSum, context_->Op("loss.stages"))));
   }
-}
-
-void Engine::BackwardMicroBatch(const Wave& wave, MicroBatchId id, Tape* tape) {
-  NamedTensors grads;
-  for (const std::string& name : wave.outputs) {
-    const at::Tensor grad = step_store_.Grad({wave.name, name, id.slot, id.micro_batch});
-    if (grad.defined()) grads[name] = grad;
-  }
-  for (int b = wave.end_block - 1; b >= wave.first_block; --b) {
-    if (!taped_[static_cast<size_t>(b)]) continue;
-    Record& record = (*tape)[static_cast<size_t>(b - wave.first_block)];
-    BackwardBlock(*model_->blocks[static_cast<size_t>(b)], &record, &grads);
-    record = {};
-  }
-}
-
-void Engine::BackwardBlock(const Block& block, Record* record, NamedTensors* grads) {
-  std::vector<at::Tensor> outputs;
-  std::vector<at::Tensor> output_grads;
-  for (size_t i = 0; i < record->outputs.size(); ++i) {
-    const auto it = grads->find(block.spec().outputs[i].name);
-    if (it == grads->end() || !record->outputs[i].requires_grad()) continue;
-    outputs.push_back(record->outputs[i]);
-    output_grads.push_back(it->second);
-    grads->erase(it);
-  }
-  if (outputs.empty()) return;
-
-  // Leaves of this block: its inputs, the parameters that autograd differentiates, the anchors of the others.
-  std::vector<at::Tensor> leaves;
-  std::vector<size_t> input_of_leaf;
-  for (size_t i = 0; i < record->inputs.size(); ++i) {
-    if (!record->inputs[i].requires_grad()) continue;
-    leaves.push_back(record->inputs[i]);
-    input_of_leaf.push_back(i);
-  }
-  const size_t first_parameter = leaves.size();
-  std::vector<Parameter*> trained;
-  for (Parameter* parameter : block.parameters()) {
-    if (!parameter->trainable()) continue;
-    trained.push_back(parameter);
-    leaves.push_back(parameter->direct ? parameter->anchor : parameter->value);
-  }
-  const std::vector<at::Tensor> result = torch::autograd::grad(
-      outputs, leaves, output_grads, /*retain_graph=*/false, /*create_graph=*/false,
-      /*allow_unused=*/true);
-
-  const at::NoGradGuard no_grad;
-  for (size_t i = 0; i < first_parameter; ++i) {
-    if (!result[i].defined()) continue;
-    at::Tensor& sum = (*grads)[block.spec().inputs[input_of_leaf[i]].name];
-    sum = sum.defined() ? at::add(sum, result[i]) : result[i];
-  }
-  for (size_t p = 0; p < trained.size(); ++p) {
-    const at::Tensor& grad = result[first_parameter + p];
-    if (!trained[p]->direct && grad.defined()) trained[p]->main_grad.add_(grad);
-  }
-}
-
-Status Engine::CheckFinite(const StepOutput& output) const {
-  for (const LossTerm& term : output.terms) {
-    if (std::isfinite(term.value)) continue;
-    return Internal("step " + std::to_string(step_) + ": loss term '" + term.name + "' is " +
-                    std::to_string(term.value) + "; lower optimizer.lr or set optimizer.clip_norm");
-  }
-  return OkStatus();
+  WEFT_RETURN_IF_ERROR(CheckFinite(output, step_));
+  step_store_.Clear();
+  tapes_.clear();
+  return output;
 }
 
 }  // namespace weft

@@ -1,9 +1,9 @@
-// Runs one step of a model on one pipeline stage: the phases of its objective over the micro-batches of this rank's slots.
-// The engine is the tape between blocks. Backward runs the blocks in reverse order, micro-batch by micro-batch; after a
-// slot's last micro-batch its gradient goes to the slot tree. Nothing here depends on the number of ranks.
+// Runs one step of a model on one rank: interprets the schedule's list of actions (parallel/schedule/action.h) over the
+// micro-batches of this rank's slots and the blocks of its stages. The engine is the tape between blocks: forwards run on
+// detached inputs, backwards differentiate one block, messages, gathers and exchanges start at block ends.
 //
-// Errors: those of collectives; Internal with step and term if a loss is not finite (on all ranks alike); exceptions of
-// LibTorch pass through. After an error the step is lost; the next RunStep starts afresh.
+// Errors: those of collectives; Internal with step and term if a loss is not finite (on all ranks alike); InvalidArgument
+// from Create where the schedule refuses the layout; exceptions of LibTorch pass through. After an error the step is lost.
 // Thread rule: one thread.
 #pragma once
 
@@ -11,18 +11,26 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
+#include <set>
 #include <span>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "cluster/base/status.h"
 #include "cluster/config/recipe.pb.h"
 #include "parallel/context.h"
 #include "parallel/data/gradient_reducer.h"
-#include "parallel/engine/block.h"
+#include "parallel/engine/block_tape.h"
+#include "parallel/engine/loss_meter.h"
 #include "parallel/engine/objective.h"
 #include "parallel/engine/parameter_store.h"
+#include "parallel/engine/stage_link.h"
+#include "parallel/engine/stages.h"
 #include "parallel/engine/step_store.h"
+#include "parallel/engine/wave_plan.h"
+#include "parallel/schedule/program.h"
 
 namespace weft {
 
@@ -33,75 +41,130 @@ struct EngineOptions {
   int micro_batch_size = 1;
   // GRAPH keeps the activations of a wave until its backward; FEATURES runs the forward again. Equal bits.
   KeepWave keep_wave = GRAPH;
+  // schedule, zero_stage, gather, recompute: equal bits.
+  Layout layout;
 };
 
+EngineOptions MakeEngineOptions(const Recipe& recipe);
+
 struct StepOutput {
-  // Sum of the terms' values.
+  // Sum of the terms' values; on every rank.
   double loss = 0;
+  // Of the losses and joins of this rank's stages: all of them on the last stage's ranks, where every model has them now.
   std::vector<LossTerm> terms;
   std::vector<Metric> metrics;
 };
 
 class Engine {
  public:
-  // All must outlive the engine.
-  Engine(const EngineOptions& options, Model* model, ParameterStore* store,
-         GradientReducer* reducer, ParallelContext* context);
+  // All must outlive the engine. `stages` cuts model->spec.blocks.
+  static StatusOr<std::unique_ptr<Engine>> Create(const EngineOptions& options,
+                                                  const Stages& stages, Model* model,
+                                                  ParameterStore* store, GradientReducer* reducer,
+                                                  ParallelContext* context);
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
   // `micro_batches`: own slots in order, the M micro-batches of each; their names are the inputs that no block makes
-  // ("pixels", "ids", "eot"). Afterwards the reducer holds the gradient of every own slot: call Exchange on it next.
+  // ("pixels", "ids"), those of this rank's stages at least. Afterwards every exchange of gradients has been started: call
+  // GradientReducer::Finish next.
   StatusOr<StepOutput> RunStep(int64_t step, std::span<const NamedTensors> micro_batches);
 
   // The same forward without tape or gradients: loss and metrics only.
   StatusOr<StepOutput> RunForward(int64_t step, std::span<const NamedTensors> micro_batches);
 
+  const Stages& stages() const { return stages_; }
+  // Seconds that blocks took in the last step, forward and backward: what is left is communication and bubble.
+  double compute_seconds() const { return compute_seconds_; }
+
  private:
-  // A block that ran and waits for its backward.
-  struct Record {
-    std::vector<at::Tensor> inputs;
-    std::vector<at::Tensor> outputs;
-  };
-  // All blocks of a wave on one micro-batch; empty where nothing was kept.
+  // (wave, stage, own micro-batch)
+  using RunKey = std::tuple<int, int, int>;
   using Tape = std::vector<Record>;
-  struct MicroBatchId {
-    int slot = 0;
-    int micro_batch = 0;
+  struct PhasePlan {
+    bool join = false;
+    int wave = 0;
+    std::string name;
+    // Forwards of the phase keep what a backward needs.
+    bool keeps = false;
+    // Its forwards fill the step store.
+    bool stores = false;
   };
 
-  void FindTapedBlocks();
-  const Wave& FindWave(const std::string& name) const;
-  MicroBatchContext ContextOf(const Wave& wave, MicroBatchId id, bool training) const;
-  const NamedTensors& Input(MicroBatchId id) const;
+  Engine(const EngineOptions& options, const Stages& stages, Model* model, ParameterStore* store,
+         GradientReducer* reducer, ParallelContext* context);
+  Status PlanPhases();
+  StatusOr<RankProgram> PlanProgram(const std::vector<PhaseSpec>& phases) const;
+  void PlanGroups();
+  MicroBatchContext ContextOf(const PhasePlan& phase, int micro_batch) const;
 
   StatusOr<StepOutput> Run(int64_t step, std::span<const NamedTensors> micro_batches,
                            bool training);
-  void ForwardWave(const Wave& wave, bool keep_graph);
-  // Returns the wave's outputs; fills `tape` if there is one.
-  NamedTensors ForwardMicroBatch(const Wave& wave, MicroBatchId id, Tape* tape);
-  Status RunJoin(const std::string& name, StepOutput* output);
-  void BackwardWave(const Wave& wave);
-  void BackwardMicroBatch(const Wave& wave, MicroBatchId id, Tape* tape);
-  void BackwardBlock(const Block& block, Record* record, NamedTensors* grads);
-  Status CheckFinite(const StepOutput& output) const;
+  Status Interpret(const RankProgram& program);
+  Status Execute(const Action& action);
+  Status Forward(const Action& action);
+  Status Backward(const Action& action);
+  Status BackwardWeight(const Action& action);
+  Status Send(const Action& action);
+  void Receive(const Action& action);
+  Status SlotDone(const Action& action);
+  Status RunJoin(const PhasePlan& phase);
+  StatusOr<StepOutput> Conclude();
+
+  // The pieces of Forward and Backward.
+  StatusOr<NamedTensors> TakeIncoming(std::map<RunKey, StageLink::Incoming>* from,
+                                      const RunKey& key);
+  void StoreOutputs(const PhasePlan& phase, int stage, int micro_batch, const NamedTensors& values);
+  void SeedGradients(const PhasePlan& phase, int stage, int micro_batch, NamedTensors* grads);
+  Status PrepareBlock(int block, int micro_batch);
+  Status FinishBlock(const Action& action, int block);
+  // The gradient of own slot number `slot` is complete but for those of joins; and a round of slots.
+  Status CompleteSlot(int phase, int group, int slot);
+  Status LaunchRound(int phase, int group, int round);
+  // Parameters of a block over dp, where they are gathered block by block; `next`: the block that comes after it, or -1.
+  Status UseBlock(int block, int next);
+  void LeaveBlock(int block);
+  bool Recomputes(int block) const { return recomputes_[static_cast<size_t>(block)]; }
+  bool IsPhantom(int micro_batch) const;
 
   EngineOptions options_;
+  Stages stages_;
   Model* model_;
   ParameterStore* store_;
   GradientReducer* reducer_;
   ParallelContext* context_;
-  // By block: it needs a backward. By activation: it gets a gradient.
-  std::vector<bool> taped_;
-  std::map<std::string, bool> needs_grad_;
-  int backward_waves_ = 0;
+  TapeMap tape_map_;
+  std::vector<bool> recomputes_;
+  std::vector<WavePlan> waves_;
+  std::vector<PhasePlan> phases_;
+  // Without the backward phases.
+  std::vector<PhasePlan> forward_phases_;
+  RankProgram program_;
+  RankProgram forward_program_;
+  // By group: the first block with a parameter in it; num_blocks for those of joins only.
+  std::vector<int> first_block_of_group_;
+  bool gathers_by_block_ = false;
+  StageLink link_;
+  LossMeter losses_;
 
   // Of the running step.
   int64_t step_ = 0;
+  bool training_ = true;
   std::span<const NamedTensors> inputs_;
   StepStore step_store_;
-  std::map<StoreKey, Tape> tapes_;
+  std::map<RunKey, Tape> tapes_;
+  std::map<RunKey, StageLink::Incoming> activations_in_;
+  std::map<RunKey, StageLink::Incoming> gradients_in_;
+  std::map<RunKey, NamedTensors> activations_out_;
+  std::map<RunKey, NamedTensors> gradients_out_;
+  std::map<RunKey, DeferredGradients> deferred_;
   std::vector<JoinContext::ParamGrad> join_grads_;
+  // (phase, group, own slot) and (phase, group, round)
+  std::set<RunKey> completed_;
+  std::set<RunKey> launched_;
+  std::vector<LossTerm> join_terms_;
+  std::vector<Metric> metrics_;
+  double compute_seconds_ = 0;
 };
 
 }  // namespace weft

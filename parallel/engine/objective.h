@@ -8,6 +8,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -22,12 +23,26 @@
 
 namespace weft {
 
-enum class PhaseKind { kForward, kJoin, kBackward };
+// kTrain: forward and backward of a wave whose losses are outputs of its blocks, in the order of the schedule.
+enum class PhaseKind { kForward, kJoin, kBackward, kTrain };
 
 struct Phase {
   PhaseKind kind = PhaseKind::kForward;
   // Of the wave or the join.
   std::string name;
+};
+
+// What the mean of a loss term is taken over: the global batch, a slot (a paper's per-GPU mean), a micro-batch.
+enum class LossScope { kGlobal, kSlot, kMicroBatch };
+
+// A loss that a block computes: its output `activation`, a scalar, is the sum over the micro-batch's targets.
+struct LossOutput {
+  std::string activation;
+  // Of the term.
+  std::string name;
+  LossScope scope = LossScope::kGlobal;
+  // Targets of a micro-batch, from its inputs.
+  std::function<int64_t(const NamedTensors& inputs)> count;
 };
 
 // Blocks [first_block, end_block) of the model, run in this order. `outputs` go into the step store.
@@ -36,10 +51,8 @@ struct Wave {
   int first_block = 0;
   int end_block = 0;
   std::vector<std::string> outputs;
+  std::vector<LossOutput> losses;
 };
-
-// What the mean of a loss term is taken over: the global batch, a slot (a paper's per-GPU mean), a micro-batch.
-enum class LossScope { kGlobal, kSlot, kMicroBatch };
 
 // The weight of one contribution: 1/N, 1/(V n_slot) or 1/(V M n_micro_batch) with `count` the N or n in question; zero
 // where the count is zero.
@@ -75,12 +88,12 @@ struct JoinContext {
   std::vector<ParamGrad> param_grads;
 };
 
-class Join {
+class JoinBlock {
  public:
-  explicit Join(JoinSpec spec) : spec_(std::move(spec)) {}
-  virtual ~Join() = default;
-  Join(const Join&) = delete;
-  Join& operator=(const Join&) = delete;
+  explicit JoinBlock(JoinSpec spec) : spec_(std::move(spec)) {}
+  virtual ~JoinBlock() = default;
+  JoinBlock(const JoinBlock&) = delete;
+  JoinBlock& operator=(const JoinBlock&) = delete;
 
   // Collectives are the same on every rank, whatever the data.
   virtual Status Run(JoinContext* context) = 0;
@@ -95,11 +108,12 @@ struct Objective {
   std::vector<Phase> phases;
 };
 
-// A model ready to run: blocks and joins hold pointers into the ParameterStore that they were made with.
+// A model ready to run: blocks and joins hold pointers into the ParameterStore that they were made with. A block or join
+// whose parameters are not in the store is null: it runs on another pipeline rank.
 struct Model {
   ModelSpec spec;
   std::vector<std::unique_ptr<Block>> blocks;
-  std::vector<std::unique_ptr<Join>> joins;
+  std::vector<std::unique_ptr<JoinBlock>> joins;
   Objective objective;
 };
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "models/spec/param_spec.h"
+#include "models/spec/tp_slice.h"
 
 namespace weft {
 
@@ -20,7 +21,14 @@ using DeferredGradients = std::vector<std::function<void()>>;
 
 struct Parameter {
   ParamSpec spec;
-  // A leaf over the store's flat buffer.
+  // Stage that it belongs to, and its number in the whole model.
+  int stage = 0;
+  int index = 0;
+  // Pipeline rank with the other half of a tied pair; -1: not tied.
+  int tie_rank = -1;
+  // What this rank holds of it: the local tensor is these boxes, one after the other along spec.tp_dim.
+  std::vector<TensorBox> boxes;
+  // The local tensor: a leaf over the group's flat buffer.
   at::Tensor value;
   // Same shape, accumulation type; undefined if the parameter is not trained.
   at::Tensor main_grad;

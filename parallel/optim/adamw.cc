@@ -16,17 +16,58 @@ namespace {
 
 constexpr int64_t kBlock = ParameterStore::kBlock;
 
-StateSlice MakeSlice(const std::string& prefix, const ShardSlice& part, const at::Tensor& shard) {
-  StateSlice slice;
-  slice.name = prefix + part.parameter->spec.name;
-  slice.dtype = CheckpointTypeName(shard.scalar_type());
-  slice.global_shape = part.parameter->spec.shape;
-  slice.flat_begin = part.flat_begin;
-  slice.flat_end = part.flat_end;
-  slice.data = static_cast<char*>(shard.data_ptr()) +
-               part.shard_offset * static_cast<int64_t>(shard.element_size());
-  slice.bytes = static_cast<size_t>(part.flat_end - part.flat_begin) * shard.element_size();
-  return slice;
+// One slice for each of the parameter's boxes that the shard has a part of.
+void AppendSlices(const std::string& prefix, const ShardSlice& part, const at::Tensor& shard,
+                  std::vector<StateSlice>* slices) {
+  int64_t box_begin = 0;
+  for (const TensorBox& box : part.parameter->boxes) {
+    const int64_t box_end = box_begin + box.NumElements();
+    const int64_t from = std::max(part.flat_begin, box_begin);
+    const int64_t to = std::min(part.flat_end, box_end);
+    if (from < to) {
+      const auto element = static_cast<int64_t>(shard.element_size());
+      StateSlice slice;
+      slice.name = prefix + part.parameter->spec.name;
+      slice.dtype = CheckpointTypeName(shard.scalar_type());
+      slice.global_shape = part.parameter->spec.shape;
+      slice.box = box;
+      slice.flat_begin = from - box_begin;
+      slice.flat_end = to - box_begin;
+      slice.data = static_cast<char*>(shard.data_ptr()) +
+                   (part.shard_offset + from - part.flat_begin) * element;
+      slice.bytes = static_cast<size_t>((to - from) * element);
+      slices->push_back(slice);
+    }
+    box_begin = box_end;
+  }
+}
+
+// Runs of the global tensor's row-major elements that a slice is made of.
+template <typename F>
+Status ForEachGlobalRun(const StateSlice& slice, const F& f) {
+  const size_t dims = slice.global_shape.size();
+  // The longest run: trailing dimensions that the box has wholly, and the one before.
+  int64_t run = 1;
+  size_t dim = dims;
+  while (dim > 0) {
+    --dim;
+    run *= slice.box.lengths[dim];
+    if (slice.box.lengths[dim] != slice.global_shape[dim]) break;
+  }
+  for (int64_t at = slice.flat_begin; at < slice.flat_end;) {
+    const int64_t end = std::min(slice.flat_end, (at / run + 1) * run);
+    int64_t rest = at;
+    int64_t global = 0;
+    int64_t stride = 1;
+    for (size_t d = dims; d-- > 0;) {
+      global += (slice.box.offsets[d] + rest % slice.box.lengths[d]) * stride;
+      rest /= slice.box.lengths[d];
+      stride *= slice.global_shape[d];
+    }
+    WEFT_RETURN_IF_ERROR(f(global, global + (end - at), at - slice.flat_begin));
+    at = end;
+  }
+  return OkStatus();
 }
 
 }  // namespace
@@ -35,7 +76,7 @@ AdamW::AdamW(const OptimizerRecipe& options, ParameterStore* store)
     : options_(options), store_(store) {
   for (const ParameterGroup& group : store_->groups()) {
     GroupState& state = groups_.emplace_back();
-    if (!group.trainable) continue;
+    if (!group.trainable() || group.replica()) continue;
     state.m = at::zeros({group.shard_size}, at::TensorOptions(store_->accumulate_type()));
     state.v = at::zeros({group.shard_size}, at::TensorOptions(store_->accumulate_type()));
     FindRanges(group, &state);
@@ -61,7 +102,7 @@ Status AdamW::Step(double lr, const GradientReducer& gradients) {
   ++step_count_;
   for (size_t g = 0; g < groups_.size(); ++g) {
     const ParameterGroup& group = store_->groups()[g];
-    if (!group.trainable) continue;
+    if (!group.trainable() || group.replica()) continue;
     Update(group, groups_[g], groups_[g].decayed, gradients.shard(g), lr, options_.weight_decay());
     Update(group, groups_[g], groups_[g].undecayed, gradients.shard(g), lr, 0);
     Clamp(group);
@@ -99,23 +140,40 @@ void AdamW::Clamp(const ParameterGroup& group) {
   }
 }
 
-std::vector<StateSlice> AdamW::ExportState() const {
+std::vector<StateSlice> AdamW::HeldState() const {
   std::vector<StateSlice> slices;
   for (size_t g = 0; g < groups_.size(); ++g) {
     const ParameterGroup& group = store_->groups()[g];
+    if (group.replica()) continue;
     for (const ShardSlice& part : store_->ShardSlices(group)) {
-      slices.push_back(MakeSlice("param/", part, group.master));
-      if (!group.trainable) continue;
-      slices.push_back(MakeSlice("adam.m/", part, groups_[g].m));
-      slices.push_back(MakeSlice("adam.v/", part, groups_[g].v));
+      AppendSlices("param/", part, group.master, &slices);
+      if (!group.trainable()) continue;
+      AppendSlices("adam.m/", part, groups_[g].m, &slices);
+      AppendSlices("adam.v/", part, groups_[g].v, &slices);
     }
   }
   return slices;
 }
 
+std::vector<StateSlice> AdamW::ExportState() const {
+  const ParallelContext& context = store_->context();
+  std::vector<StateSlice> slices;
+  for (StateSlice& slice : HeldState()) {
+    const std::string name = slice.name.substr(slice.name.find('/') + 1);
+    // The first of the tp ranks that hold the same slice.
+    if (context.tp_rank() % TpReplicas(store_->Get(name)->spec, context.tp_size()) == 0)
+      slices.push_back(std::move(slice));
+  }
+  return slices;
+}
+
 Status AdamW::ImportState(int64_t step_count, const Read& read) {
-  for (const StateSlice& slice : ExportState()) {
-    WEFT_RETURN_IF_ERROR(read(slice.name, slice.flat_begin, slice.flat_end, slice.data));
+  for (const StateSlice& slice : HeldState()) {
+    const auto element = static_cast<int64_t>(slice.bytes) / (slice.flat_end - slice.flat_begin);
+    WEFT_RETURN_IF_ERROR(ForEachGlobalRun(slice, [&](int64_t begin, int64_t end,
+                                                     int64_t slice_offset) {
+      return read(slice.name, begin, end, static_cast<char*>(slice.data) + slice_offset * element);
+    }));
   }
   step_count_ = step_count;
   return store_->Publish();

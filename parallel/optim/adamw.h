@@ -25,6 +25,8 @@ struct StateSlice {
   std::string name;
   const char* dtype = "f32";  // "f32", "f64", "bf16"
   std::vector<int64_t> global_shape;
+  // A box of the tensor, and of its row-major elements [flat_begin, flat_end).
+  TensorBox box;
   int64_t flat_begin = 0;
   int64_t flat_end = 0;
   void* data = nullptr;
@@ -43,11 +45,11 @@ class AdamW {
   // Updates so far.
   int64_t step_count() const { return step_count_; }
 
-  // All of the state that this rank owns; over all ranks each element of each tensor once. Pointers stay valid.
+  // All of the state that this rank saves; over all ranks each element of each tensor once. Pointers stay valid.
   std::vector<StateSlice> ExportState() const;
 
-  // Fills what this rank owns: `read(name, flat_begin, flat_end, out)` writes the elements in the dtype that ExportState
-  // gives for that name. Then publishes the values. A collective if `read` succeeds everywhere.
+  // Fills what this rank holds: `read(name, flat_begin, flat_end, out)` writes elements of the global tensor in the dtype
+  // that ExportState gives for that name. Then publishes the values. A collective if `read` succeeds everywhere.
   using Read = std::function<Status(const std::string& name, int64_t flat_begin, int64_t flat_end,
                                     void* out)>;
   Status ImportState(int64_t step_count, const Read& read);
@@ -64,6 +66,8 @@ class AdamW {
     std::vector<Range> decayed;
     std::vector<Range> undecayed;
   };
+  // Of everything that this rank holds, copies of other tp ranks' included.
+  std::vector<StateSlice> HeldState() const;
   void FindRanges(const ParameterGroup& group, GroupState* state) const;
   void Update(const ParameterGroup& group, const GroupState& state,
               const std::vector<Range>& ranges, const at::Tensor& grads, double lr, double decay);

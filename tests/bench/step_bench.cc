@@ -24,7 +24,7 @@ double Now() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// The demo's model: ViT of 64 px, patch 8, width 256, 6 layers; 4 text layers of width 256.
+// Of the demo's size: ViT of 64 px, patch 8, width 256, 6 layers; 4 text layers of width 256.
 Recipe DemoRecipe(Precision precision, int micro_batch, int micro_batches) {
   Recipe recipe;
   ClipModel* clip = recipe.mutable_model()->mutable_clip();
@@ -75,7 +75,7 @@ int Main(int argc, char** argv) {
     const double t0 = Now();
     WEFT_CHECK_OK(rank.engine.RunStep(step, batches).status());
     const double t1 = Now();
-    WEFT_CHECK_OK(rank.reducer.Exchange());
+    WEFT_CHECK_OK(rank.reducer.Finish());
     WEFT_CHECK_OK(GradientNorm(rank.store, rank.reducer, &rank.context, step).status());
     const double t2 = Now();
     WEFT_CHECK_OK(rank.optimizer.Step(1e-4, rank.reducer));

@@ -18,19 +18,12 @@ ModelSpec SpecOf(const Recipe& recipe) {
   return *spec;
 }
 
-std::unique_ptr<Model> ModelOf(const Recipe& recipe, const ModelSpec& spec, ParameterStore* store) {
-  StatusOr<std::unique_ptr<Model>> model = MakeModel(recipe, spec, store);
-  WEFT_CHECK_OK(model.status());
-  return std::move(model).value();
-}
-
-EngineOptions OptionsOf(const Recipe& recipe) {
-  EngineOptions options;
-  options.seed = recipe.seed();
-  options.micro_batches = recipe.batch().micro_batches();
-  options.micro_batch_size = recipe.batch().micro_batch_size();
-  options.keep_wave = recipe.batch().keep_wave();
-  return options;
+std::unique_ptr<RankState> StateOf(const Recipe& recipe, const ModelSpec& spec, Communicator* dp) {
+  AxisCommunicators axes;
+  axes.dp = dp;
+  StatusOr<std::unique_ptr<RankState>> state = RankState::Create(recipe, spec, axes);
+  WEFT_CHECK_OK(state.status());
+  return std::move(state).value();
 }
 
 }  // namespace
@@ -58,13 +51,13 @@ Recipe GoldenRecipe(int slots, int micro_batches) {
 
 ClipRank::ClipRank(const Recipe& r, Communicator* dp)
     : recipe(r),
-      context({.dp = dp, .num_slots = recipe.batch().slots()}),
       spec(SpecOf(recipe)),
-      store(spec.Params(), recipe.precision(), &context),
-      reducer(&store, &context),
-      model(ModelOf(recipe, spec, &store)),
-      engine(OptionsOf(recipe), model.get(), &store, &reducer, &context),
-      optimizer(recipe.optimizer(), &store) {}
+      state(StateOf(recipe, spec, dp)),
+      context(state->parallel()),
+      store(state->parameters()),
+      reducer(state->gradients()),
+      engine(state->engine()),
+      optimizer(state->optimizer()) {}
 
 std::vector<NamedTensors> ClipRank::GoldenBatches() const {
   const std::vector<double> pixels = GoldenInput("image", 4 * 3 * 32 * 32);
@@ -121,7 +114,7 @@ std::vector<NamedTensors> ClipRank::RandomBatches(int64_t step) const {
 StepOutput ClipRank::Gradients(int64_t step, const std::vector<NamedTensors>& batches) {
   StatusOr<StepOutput> output = engine.RunStep(step, batches);
   WEFT_CHECK_OK(output.status());
-  WEFT_CHECK_OK(reducer.Exchange());
+  WEFT_CHECK_OK(reducer.Finish());
   StatusOr<double> n = GradientNorm(store, reducer, &context, step);
   WEFT_CHECK_OK(n.status());
   norm = *n;

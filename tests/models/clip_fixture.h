@@ -8,14 +8,9 @@
 #include <vector>
 
 #include "cluster/config/recipe.pb.h"
-#include "models/registry.h"
 #include "models/spec/model_spec.h"
-#include "parallel/context.h"
 #include "parallel/data/grad_norm.h"
-#include "parallel/data/gradient_reducer.h"
-#include "parallel/engine/engine.h"
-#include "parallel/engine/parameter_store.h"
-#include "parallel/optim/adamw.h"
+#include "worker/rank_state.h"
 
 namespace weft::testing {
 
@@ -32,7 +27,7 @@ class ClipRank {
   std::vector<NamedTensors> GoldenBatches() const;
   std::vector<NamedTensors> RandomBatches(int64_t step) const;
 
-  // RunStep and Exchange; the gradients are then in the reducer.
+  // RunStep and Finish; the gradients are then in the reducer.
   StepOutput Gradients(int64_t step, const std::vector<NamedTensors>& batches);
   // ... and norm, clipping, AdamW.
   StepOutput TrainStep(int64_t step, const std::vector<NamedTensors>& batches, double lr);
@@ -42,13 +37,13 @@ class ClipRank {
   std::string ValueBytes() const;
 
   Recipe recipe;
-  ParallelContext context;
   ModelSpec spec;
-  ParameterStore store;
-  GradientReducer reducer;
-  std::unique_ptr<Model> model;
-  Engine engine;
-  AdamW optimizer;
+  std::unique_ptr<RankState> state;
+  ParallelContext& context;
+  ParameterStore& store;
+  GradientReducer& reducer;
+  Engine& engine;
+  AdamW& optimizer;
   double norm = 0;
 };
 

@@ -40,8 +40,8 @@ TEST(GoldenFillTest, MatchesThePublishedSelfTest) {
 TEST(ClipGoldenTest, Features) {
   const auto rank = GoldenRank(1, 1);
   const NamedTensors batch = rank->GoldenBatches()[0];
-  const at::Tensor images = EncodeImages(rank->model.get(), batch.at("pixels"));
-  const at::Tensor texts = EncodeTexts(rank->model.get(), batch.at("ids"), batch.at("eot"));
+  const at::Tensor images = EncodeImages(&rank->state->model(), batch.at("pixels"));
+  const at::Tensor texts = EncodeTexts(&rank->state->model(), batch.at("ids"), batch.at("eot"));
   ExpectRow(images[0], {0.01463230, -0.40819705, -0.07580818, 0.45221679});
   ExpectRow(texts[0], {0.11578235, 0.13866960, 0.15031156, 0.26310552});
   const at::Tensor logits = at::mm(images, texts.t()) / 0.07;
@@ -161,8 +161,8 @@ TEST(ClipGoldenTest, RunningTheForwardAgainGivesTheSameBits) {
 TEST(ClipGoldenTest, AWrongGatherWouldBeSeen) {
   const auto rank = GoldenRank(1, 1);
   const NamedTensors batch = rank->GoldenBatches()[0];
-  const at::Tensor images = EncodeImages(rank->model.get(), batch.at("pixels"));
-  const at::Tensor texts = EncodeTexts(rank->model.get(), batch.at("ids"), batch.at("eot"));
+  const at::Tensor images = EncodeImages(&rank->state->model(), batch.at("pixels"));
+  const at::Tensor texts = EncodeTexts(&rank->state->model(), batch.at("ids"), batch.at("eot"));
   const at::Tensor logits = at::mm(images, texts.t()) / 0.07;
   const at::Tensor eye = at::eye(4, at::kDouble);
   const at::Tensor rows = at::softmax(logits, 1) - eye;
@@ -177,7 +177,7 @@ TEST(ClipGoldenTest, AWrongGatherWouldBeSeen) {
   JoinContext context;
   context.parallel = &rank->context;
   context.store = &store;
-  ASSERT_TRUE(rank->model->joins[0]->Run(&context).ok());
+  ASSERT_TRUE(rank->state->model().joins[0]->Run(&context).ok());
   const at::Tensor joined = store.Grad({"main", "image_features", 0, 0});
   EXPECT_LT((joined - truth).abs().max().item<double>(), 1e-13);
 }

@@ -20,10 +20,15 @@ struct OneRank {
     store.Initialize(1);
   }
   void Step(double grad, double lr) {
+    const auto groups = static_cast<int>(store.groups().size());
     reducer.Begin();
+    for (int g = 0; g < groups; ++g) EXPECT_TRUE(reducer.Prepare(g, 0).ok());
     for (const auto& parameter : store.parameters()) parameter->main_grad.fill_(grad);
-    reducer.AddSlot(0);
-    EXPECT_TRUE(reducer.Exchange().ok());
+    for (int g = 0; g < groups; ++g) {
+      reducer.SlotDone(g, 0);
+      EXPECT_TRUE(reducer.Launch(g, 0).ok());
+    }
+    EXPECT_TRUE(reducer.Finish().ok());
     EXPECT_TRUE(optimizer.Step(lr, reducer).ok());
   }
   double Value(const std::string& name) { return store.Get(name)->value.item<double>(); }

@@ -51,9 +51,41 @@ void AddSlotGradients(ParameterStore* store, int slot, int step) {
   }
 }
 
-Result RunRank(int slots, Communicator* dp, Precision precision) {
-  ParallelContext context({.dp = dp, .num_slots = slots});
-  ParameterStore store(Specs(), precision, &context);
+// What an engine does, without its order of blocks.
+void AddAllSlots(ParameterStore* store, GradientReducer* reducer, ParallelContext* context,
+                 int step) {
+  const bool interleaved = context->slot_order() == SlotOrder::kInterleaved;
+  const auto own = static_cast<int>(context->slots().size());
+  const auto groups = static_cast<int>(store->groups().size());
+  for (int i = 0; i < own; ++i) {
+    for (int g = 0; g < groups; ++g) WEFT_CHECK_OK(reducer->Prepare(g, i));
+    AddSlotGradients(store, context->slots()[static_cast<size_t>(i)], step);
+    for (int g = groups; g-- > 0;) {
+      reducer->SlotDone(g, i);
+      if (interleaved) WEFT_CHECK_OK(reducer->Launch(g, i));
+    }
+  }
+  // Rounds in which this rank has no slot; the one round of contiguous slots.
+  for (int round = interleaved ? own : 0; round < reducer->num_rounds(); ++round) {
+    for (int g = groups; g-- > 0;) WEFT_CHECK_OK(reducer->Launch(g, round));
+  }
+}
+
+Result RunRank(int slots, int zero_stage, Communicator* dp, Precision precision) {
+  ParallelOptions parallel;
+  parallel.dp = dp;
+  parallel.num_slots = slots;
+  if (zero_stage > 1) parallel.slot_order = SlotOrder::kInterleaved;
+  ParallelContext context(parallel);
+  std::vector<PlacedParam> params;
+  for (const ParamSpec& spec : Specs())
+    params.push_back({spec, 0, static_cast<int>(params.size())});
+  StoreOptions store_options;
+  store_options.precision = precision;
+  store_options.zero_stage = zero_stage;
+  store_options.bucket_bytes = zero_stage == 1 ? 32 << 20 : 1;
+  store_options.num_model_params = static_cast<int>(params.size());
+  ParameterStore store(params, store_options, &context);
   store.Initialize(5);
   GradientReducer reducer(&store, &context);
   OptimizerRecipe options;
@@ -61,14 +93,15 @@ Result RunRank(int slots, Communicator* dp, Precision precision) {
   Result result;
   for (int step = 0; step < 2; ++step) {
     reducer.Begin();
-    for (const int slot : context.slots()) {
-      AddSlotGradients(&store, slot, step);
-      reducer.AddSlot(slot);
-    }
-    WEFT_CHECK_OK(reducer.Exchange());
+    AddAllSlots(&store, &reducer, &context, step);
+    WEFT_CHECK_OK(reducer.Finish());
     result.norm = *GradientNorm(store, reducer, &context, step);
     ClipGradients(store, reducer, result.norm, 1.0);
     WEFT_CHECK_OK(optimizer.Step(1e-2, reducer));
+  }
+  for (size_t g = 0; g < store.groups().size(); ++g) {
+    store.LaunchGather(static_cast<int>(g));
+    WEFT_CHECK_OK(store.WaitGather(static_cast<int>(g)));
   }
   for (const auto& parameter : store.parameters()) {
     result.values.append(static_cast<const char*>(parameter->value.data_ptr()),
@@ -89,12 +122,14 @@ class ReducerTest : public ::testing::TestWithParam<Precision> {};
 
 TEST_P(ReducerTest, EveryNumberOfRanksGivesTheBitsOfOne) {
   for (int slots = 1; slots <= 9; ++slots) {
-    const Result alone = RunRank(slots, nullptr, GetParam());
+    const Result alone = RunRank(slots, 1, nullptr, GetParam());
+    EXPECT_TRUE(RunRank(slots, 2, nullptr, GetParam()).values == alone.values) << slots;
     for (int ranks = 2; ranks <= slots; ++ranks) {
+      const int zero_stage = 1 + (ranks + slots) % 3;
       Mutex mutex;
       std::map<std::string, std::string> state;
       const Status status = testing::ThreadWorld(ranks, [&](Communicator& dp) {
-        const Result result = RunRank(slots, &dp, GetParam());
+        const Result result = RunRank(slots, zero_stage, &dp, GetParam());
         const MutexLock lock(mutex);
         EXPECT_EQ(result.norm, alone.norm) << slots << " slots, " << ranks << " ranks";
         EXPECT_TRUE(result.values == alone.values) << slots << " slots, " << ranks << " ranks";
@@ -119,21 +154,35 @@ TEST(ReducerTest, SumsAsTheTreeDoes) {
   const double values[] = {1, 1, 1e17, -1e17, 1};
   reducer.Begin();
   for (int slot = 0; slot < 5; ++slot) {
+    ASSERT_TRUE(reducer.Prepare(0, slot).ok());
     store.Get("x")->main_grad.add_(values[slot]);
-    reducer.AddSlot(slot);
+    reducer.SlotDone(0, slot);
   }
-  ASSERT_TRUE(reducer.Exchange().ok());
+  ASSERT_TRUE(reducer.Launch(0, 0).ok());
+  ASSERT_TRUE(reducer.Finish().ok());
   EXPECT_EQ(reducer.shard(0)[0].item<double>(), TreeSum(values));
+}
+
+// A step of one slot, whose gradient `fill` writes.
+template <typename Fill>
+void OneSlot(ParameterStore* store, GradientReducer* reducer, const Fill& fill) {
+  const auto groups = static_cast<int>(store->groups().size());
+  reducer->Begin();
+  for (int g = 0; g < groups; ++g) WEFT_CHECK_OK(reducer->Prepare(g, 0));
+  fill();
+  for (int g = 0; g < groups; ++g) {
+    reducer->SlotDone(g, 0);
+    WEFT_CHECK_OK(reducer->Launch(g, 0));
+  }
+  WEFT_CHECK_OK(reducer->Finish());
 }
 
 TEST(GradientNormTest, NamesTheStepWhenItIsNotFinite) {
   ParallelContext context(ParallelOptions{});
   ParameterStore store(Specs(), FP32, &context);
   GradientReducer reducer(&store, &context);
-  reducer.Begin();
-  store.Get("c")->main_grad.fill_(std::numeric_limits<double>::infinity());
-  reducer.AddSlot(0);
-  ASSERT_TRUE(reducer.Exchange().ok());
+  OneSlot(&store, &reducer,
+          [&] { store.Get("c")->main_grad.fill_(std::numeric_limits<double>::infinity()); });
   const StatusOr<double> norm = GradientNorm(store, reducer, &context, 17);
   ASSERT_FALSE(norm.ok());
   EXPECT_NE(norm.status().message().find("step 17"), std::string::npos);
@@ -143,10 +192,7 @@ TEST(GradientNormTest, ClipsToTheNorm) {
   ParallelContext context(ParallelOptions{});
   ParameterStore store(Specs(), FP64, &context);
   GradientReducer reducer(&store, &context);
-  reducer.Begin();
-  store.Get("b")->main_grad.fill_(2);
-  reducer.AddSlot(0);
-  ASSERT_TRUE(reducer.Exchange().ok());
+  OneSlot(&store, &reducer, [&] { store.Get("b")->main_grad.fill_(2); });
   const double norm = *GradientNorm(store, reducer, &context, 0);
   EXPECT_NEAR(norm, std::sqrt(33 * 4.0), 1e-12);
   ClipGradients(store, reducer, norm, 0);
