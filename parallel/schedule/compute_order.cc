@@ -92,7 +92,7 @@ RankProgram ComputeOrder(const ProgramSpec& spec, int phase, int rank, int micro
   if (spec.schedule == GPIPE || !forward || !backward) warm_up = n;
   // Without forwards beside them there is no bubble that late weight gradients could fill.
   int delay = -1;
-  if (spec.schedule == ZB_H1) delay = forward ? rank : 0;
+  if (spec.schedule == ZB_H1) delay = forward ? std::max(0, rank - spec.first_backward_stage) : 0;
 
   for (int i = 0; forward && i < warm_up; ++i) writer.Forward(i);
   for (int i = warm_up; i < n; ++i) {

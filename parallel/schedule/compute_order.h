@@ -8,7 +8,7 @@
 //                     multiple, and those that do not exist are left out.
 //   ZB-H1             1F1B with the backward cut in two; rank r does the weight gradients r micro-batches later than the
 //                     input gradients, so that those go upstream early and the rest fills the end (Qi et al. 2023,
-//                     section 2.2).
+//                     section 2.2). Frozen ranks before the first backward do not count.
 //
 // Backwards and weight gradients of a stage are in micro-batch order in all of them. Thread rule: pure functions.
 #pragma once

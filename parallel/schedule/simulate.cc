@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <limits>
+#include <set>
 #include <utility>
 
 #include "cluster/base/logging.h"
@@ -42,8 +44,7 @@ class Clockwork {
         costs_(costs),
         ranks_(Size(spec.ranks)),
         lanes_(ranks_.size() * ranks_.size()) {
-    timeline_.ranks.resize(ranks_.size());
-    timeline_.busy.resize(ranks_.size());
+    entries_.resize(ranks_.size());
   }
 
   Timeline Run() {
@@ -62,14 +63,7 @@ class Clockwork {
       }
       WEFT_CHECK(done || moved) << "a deadlock that VerifyProgram would have found";
     }
-    double busy = 0;
-    for (size_t rank = 0; rank < ranks_.size(); ++rank) {
-      busy += timeline_.busy[rank];
-      timeline_.makespan = std::max(timeline_.makespan, ranks_[rank].now);
-    }
-    const double all = timeline_.makespan * static_cast<double>(ranks_.size());
-    timeline_.bubble = all > 0 ? 1 - busy / all : 0;
-    return std::move(timeline_);
+    return MakeTimeline(std::move(entries_));
   }
 
  private:
@@ -103,8 +97,7 @@ class Clockwork {
     if (!TakesTime(action)) return true;
     const double start = state.now;
     state.now += Seconds(costs_, action);
-    timeline_.busy[rank] += state.now - start;
-    timeline_.ranks[rank].push_back({.action = action, .start = start, .end = state.now});
+    entries_[rank].push_back({.action = action, .start = start, .end = state.now});
     return true;
   }
 
@@ -113,7 +106,7 @@ class Clockwork {
   std::vector<RankState> ranks_;
   // By receiver, sender.
   std::vector<Lane> lanes_;
-  Timeline timeline_;
+  std::vector<std::vector<TimelineEntry>> entries_;
 };
 
 char Letter(const Action& action) {
@@ -131,17 +124,32 @@ char Letter(const Action& action) {
   }
 }
 
-// What goes on at the middle of each of `width` pieces of the step.
-std::string Row(const std::vector<TimelineEntry>& entries, double makespan, int width) {
-  std::string row(Size(width), '.');
+// Which entry is at work at the middle of each of `width` pieces of the step; null: none.
+std::vector<const TimelineEntry*> Columns(const std::vector<TimelineEntry>& entries,
+                                          double makespan, int width) {
+  std::vector<const TimelineEntry*> columns(Size(width));
   size_t at = 0;
   for (int column = 0; column < width; ++column) {
     const double time = makespan * (column + 0.5) / width;
     while (at < entries.size() && entries[at].end <= time) ++at;
-    if (at < entries.size() && entries[at].start <= time)
-      row[Size(column)] = Letter(entries[at].action);
+    if (at < entries.size() && entries[at].start <= time) columns[Size(column)] = &entries[at];
   }
-  return row;
+  return columns;
+}
+
+// Stages of the rank, in order of their numbers.
+std::vector<int> StagesOf(const std::vector<TimelineEntry>& entries) {
+  std::set<int> stages;
+  for (const TimelineEntry& entry : entries) stages.insert(entry.action.stage);
+  return {stages.begin(), stages.end()};
+}
+
+// "12.0s", "3.5ms".
+std::string Time(double seconds) {
+  if (seconds >= 1 || seconds <= 0) return HumanSeconds(seconds);
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.3gms", 1000 * seconds);
+  return text;
 }
 
 std::string Percent(double fraction) {
@@ -188,17 +196,57 @@ double IdealBubble(const ProgramSpec& spec, const StageCosts& stage) {
   return busy + all_idle > 0 ? all_idle / (busy + all_idle) : 0;
 }
 
+Timeline MakeTimeline(std::vector<std::vector<TimelineEntry>> ranks) {
+  double start = std::numeric_limits<double>::infinity();
+  double end = 0;
+  for (const auto& entries : ranks) {
+    for (const TimelineEntry& entry : entries) {
+      start = std::min(start, entry.start);
+      end = std::max(end, entry.end);
+    }
+  }
+  Timeline timeline;
+  double all_busy = 0;
+  for (auto& entries : ranks) {
+    double busy = 0;
+    for (TimelineEntry& entry : entries) {
+      busy += entry.end - entry.start;
+      entry.start -= start;
+      entry.end -= start;
+    }
+    timeline.busy.push_back(busy);
+    all_busy += busy;
+  }
+  timeline.makespan = std::max(0.0, end - start);
+  const double all = timeline.makespan * static_cast<double>(ranks.size());
+  timeline.bubble = all > 0 ? 1 - all_busy / all : 0;
+  timeline.ranks = std::move(ranks);
+  return timeline;
+}
+
 std::string DrawTimeline(const Timeline& timeline, int width) {
-  std::string text = "step " + HumanSeconds(timeline.makespan) + ", idle " +
-                     Percent(timeline.bubble) +
+  std::string text = "step " + Time(timeline.makespan) + ", a character " +
+                     Time(timeline.makespan / width) + ", idle " + Percent(timeline.bubble) +
                      "; 0-9 forward (micro-batch mod 10), a-j backward, A-J weight gradients, "
                      "| join, . idle\n";
   for (size_t rank = 0; rank < timeline.ranks.size(); ++rank) {
+    const std::vector<TimelineEntry>& entries = timeline.ranks[rank];
+    const std::vector<int> stages = StagesOf(entries);
+    std::string row(Size(width), '.');
+    std::string stage_row = row;
+    const auto columns = Columns(entries, timeline.makespan, width);
+    for (size_t i = 0; i < columns.size(); ++i) {
+      if (columns[i] == nullptr) continue;
+      const Action& action = columns[i]->action;
+      const auto stage = std::lower_bound(stages.begin(), stages.end(), action.stage);
+      row[i] = Letter(action);
+      stage_row[i] = static_cast<char>('0' + (stage - stages.begin()) % 10);
+    }
     char name[32];
     std::snprintf(name, sizeof(name), "rank %-3zu ", rank);
     const double busy = timeline.makespan > 0 ? timeline.busy[rank] / timeline.makespan : 0;
-    text +=
-        name + Row(timeline.ranks[rank], timeline.makespan, width) + "  " + Percent(busy) + "\n";
+    text += name + row + "  " + Percent(busy) + "\n";
+    if (stages.size() > 1) text += "   stage " + stage_row + "\n";
   }
   return text;
 }

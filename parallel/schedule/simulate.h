@@ -54,6 +54,9 @@ struct Timeline {
   double bubble = 0;
 };
 
+// Of entries that were simulated or measured, in seconds from a common start; they are shifted so that the first starts at 0.
+Timeline MakeTimeline(std::vector<std::vector<TimelineEntry>> ranks);
+
 // REQUIRES: VerifyProgram accepts the programs; a cost for each stage.
 Timeline Simulate(const ProgramSpec& spec, std::span<const RankProgram> programs,
                   const StepCosts& costs);
@@ -62,8 +65,11 @@ Timeline Simulate(const ProgramSpec& spec, std::span<const RankProgram> programs
 double IdealBubble(const ProgramSpec& spec, const StageCosts& stage);
 
 // One row a rank, `width` characters of time, for people:
-//   step 18 s, idle 33.3 %; 0-9 forward (micro-batch mod 10), a-j backward, A-J weight gradients, | join, . idle
-//   rank 0  01..aaa2bbb...   61.1 %
+//   step 10 s, a character 1 s, idle 10.0 %; 0-9 forward (micro-batch mod 10), a-j backward, A-J weight gradients,
+//   | join, . idle
+//   rank 0   01.aA2bBcC  90.0 %
+//   rank 1   .0a1bA2cBC  90.0 %
+// Where ranks have several stages, a second row says which of them is at work.
 std::string DrawTimeline(const Timeline& timeline, int width);
 
 }  // namespace weft

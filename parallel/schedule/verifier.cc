@@ -148,11 +148,29 @@ class Execution {
     return OkStatus();
   }
 
+  // The message that a waiting rank wants is nowhere in the list of its peer.
+  bool NeverSent(int rank) const {
+    const Action& recv = programs_[Size(rank)][ranks_[Size(rank)].next];
+    if (recv.kind == ActionKind::kTie) return false;
+    const bool forward = recv.kind == ActionKind::kRecvForward;
+    const RankProgram& list = programs_[Size(recv.peer)];
+    return std::none_of(list.begin(), list.end(), [&](const Action& send) {
+      return send.kind == (forward ? ActionKind::kSendForward : ActionKind::kSendBackward) &&
+             send.stage == recv.stage + (forward ? -1 : 1) && send.phase == recv.phase &&
+             send.micro_batch == recv.micro_batch;
+    });
+  }
+
   // One sentence on a rank that waits, and on whom it waits for.
   Status CheckNobodyWaits() const {
     int rank = 0;
     while (rank < spec_.ranks && ranks_[Size(rank)].waits_for < 0) ++rank;
     if (rank == spec_.ranks) return OkStatus();
+    for (int r = rank; r < spec_.ranks; ++r) {
+      const int from = ranks_[Size(r)].waits_for;
+      if (from >= 0 && NeverSent(r))
+        return InvalidArgument(Where(r) + ": rank " + Number(from) + " never sends it");
+    }
     // Along the chain of waits to where it ends or closes.
     std::vector<bool> seen(ranks_.size());
     int other = ranks_[Size(rank)].waits_for;
@@ -181,7 +199,7 @@ class Execution {
     }
     for (int stage = 0; stage < spec_.num_stages(); ++stage) {
       WEFT_RETURN_IF_ERROR(rules_.CheckComplete(stage).WithContext(
-          "pipeline rank " + Number(spec_.RankOfStage(stage)) + ": stage " + Number(stage)));
+          "pipeline rank " + Number(spec_.RankOfStage(stage)) + ", stage " + Number(stage)));
     }
     for (size_t i = 0; i < ties_.size() && spec_.RunsAnyBackward(); ++i) {
       if (ties_[i].done[0]) continue;
@@ -217,7 +235,7 @@ int ActivationBound(const ProgramSpec& spec, int phase, int rank) {
     case ONE_F_ONE_B:
       return std::min(m, p - rank);
     case ZB_H1:
-      return std::min(m, p);
+      return std::min(m, p - spec.first_backward_stage);
   }
   return v * m;
 }

@@ -27,7 +27,7 @@ namespace weft {
 //   GPipe                                       m
 //   1F1B                                        min(m, p - rank)
 //   interleaved 1F1B                            min(v m, 2 (p - rank - 1) + (v - 1) p + 1)   (Narayanan et al. 2021)
-//   ZB-H1                                       min(m, p)                                    (Qi et al. 2023, table 2)
+//   ZB-H1                                       min(m, p - frozen ranks at the start)        (Qi et al. 2023, table 2)
 // Frozen stages before the first backward keep nothing, but nothing makes them wait for the others either: their outputs
 // queue at the next stage.
 int ActivationBound(const ProgramSpec& spec, int phase, int rank);

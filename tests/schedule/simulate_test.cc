@@ -1,11 +1,14 @@
 #include "parallel/schedule/simulate.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "parallel/schedule/verifier.h"
 
 namespace weft {
 namespace {
+
+using ::testing::HasSubstr;
 
 constexpr StageCosts kEqual{.forward = 1, .backward_input = 1, .backward_weight = 1};
 
@@ -107,10 +110,39 @@ TEST(SimulateTest, TheSlowestStageSetsThePace) {
   EXPECT_DOUBLE_EQ(timeline.makespan, 240 + 1 + 1 + 2);
 }
 
+TEST(SimulateTest, FrozenStagesShortenTheDelayOfWeightGradients) {
+  ProgramSpec spec = Spec(ZB_H1, 4, 1, 8);
+  spec.first_backward_stage = 2;
+  // Ranks 2 and 3 wait 2 for the first forward, and then only for each other.
+  EXPECT_DOUBLE_EQ(TimelineOf(spec, kEqual).makespan, 2 + 24 + 1);
+}
+
+TEST(SimulateTest, DrawsWhichStageIsAtWork) {
+  const Timeline timeline = TimelineOf(Spec(INTERLEAVED_1F1B, 2, 2, 2), kEqual);
+  EXPECT_EQ(DrawTimeline(timeline, 15),
+            "step 15.0s, a character 1.0s, idle 20.0 %; 0-9 forward (micro-batch mod 10), a-j "
+            "backward, A-J weight gradients, | join, . idle\n"
+            "rank 0   0101..aa.bbaabb  80.0 %\n"
+            "   stage 0011..11.110000\n"
+            "rank 1   .010aa1bbaabb..  80.0 %\n"
+            "   stage .001111110000..\n");
+}
+
+TEST(SimulateTest, MeasuredEntriesStartAtZero) {
+  const Action forward{.kind = ActionKind::kForward};
+  const Timeline timeline = MakeTimeline({{{forward, 5, 5.25}}, {{forward, 5.25, 5.5}}, {}});
+  EXPECT_DOUBLE_EQ(timeline.makespan, 0.5);
+  EXPECT_DOUBLE_EQ(timeline.bubble, 2.0 / 3);
+  EXPECT_DOUBLE_EQ(timeline.ranks[1][0].start, 0.25);
+  EXPECT_THAT(DrawTimeline(timeline, 10), HasSubstr("step 500ms, a character 50ms, idle 66.7 %"));
+  EXPECT_DOUBLE_EQ(MakeTimeline({{}, {}}).bubble, 0);
+}
+
 TEST(SimulateTest, DrawsOneRowARank) {
   const Timeline timeline = TimelineOf(Spec(ZB_H1, 2, 1, 3), kEqual);
   EXPECT_EQ(DrawTimeline(timeline, 10),
-            "step 10.0s, idle 10.0 %; 0-9 forward (micro-batch mod 10), a-j backward, A-J weight "
+            "step 10.0s, a character 1.0s, idle 10.0 %; 0-9 forward (micro-batch mod 10), a-j "
+            "backward, A-J weight "
             "gradients, | join, . idle\n"
             "rank 0   01.aA2bBcC  90.0 %\n"
             "rank 1   .0a1bA2cBC  90.0 %\n");
