@@ -9,8 +9,8 @@
 
 namespace weft {
 
-// With layout.encoder DEAL and tp > 1: the parameters of ModelSpec::encoder's blocks become whole and dealt, and what
-// passes between its blocks too. Else nothing changes.
+// With layout.encoder DEAL and tp > 1: the parameters of ModelSpec::encoder's blocks become whole and dealt, what passes
+// between its blocks is dealt, and its last block's output whole on every rank. Else nothing changes.
 void ApplyEncoderLayout(const Layout& layout, ModelSpec* spec);
 
 }  // namespace weft
