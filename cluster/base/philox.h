@@ -21,6 +21,9 @@ class KeyedRandom {
   // `purpose` names the draw's site: "init:visual.proj", "augment", "dropout:block3.mlp".
   KeyedRandom(uint64_t seed, std::string_view purpose, uint64_t step = 0);
 
+  // Of Philox4x32, for kernels that draw many blocks at a time.
+  uint64_t key() const { return key_; }
+
   // 64 random bits for (row, element).
   uint64_t Bits(uint64_t row, uint64_t element) const;
   // Uniform in [0, 1) with 53 bits, and in (0, 1), never 0 or 1, for inverse CDFs.

@@ -129,7 +129,7 @@ std::unique_ptr<Block> MakeBlock(const ClipConfig& config, const BlockSpec& spec
   options.heads = spec.tower == "visual" ? config.vision_heads : config.text_heads;
   options.causal = spec.tower == "text";
   options.norm_eps = kNormEps;
-  return std::make_unique<TransformerBlock>(spec, options, store);
+  return std::make_unique<TransformerBlock>(spec, options, TensorAxis{}, store);
 }
 
 // The output `name` of the tower's blocks, run one after the other without a tape.

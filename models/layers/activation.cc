@@ -2,6 +2,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/gelu.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/sigmoid.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -73,7 +74,36 @@ struct QuickGeluFunction : torch::autograd::Function<QuickGeluFunction> {
   }
 };
 
+at::Tensor Wide(const at::Tensor& x) {
+  return x.scalar_type() == at::kBFloat16 ? x.to(at::kFloat) : x;
+}
+
+struct SiluTimesFunction : torch::autograd::Function<SiluTimesFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& gate, const at::Tensor& up) {
+    ctx->save_for_backward({gate, up});
+    const at::Tensor g = Wide(gate);
+    return at::sigmoid(g).mul_(g).mul_(Wide(up)).to(gate.scalar_type());
+  }
+
+  // d silu/dg = s (1 + g (1 - s)) with s = sigmoid(g).
+  static variable_list backward(AutogradContext* ctx, variable_list grads) {
+    const variable_list saved = ctx->get_saved_variables();
+    const at::Tensor g = Wide(saved[0]);
+    const at::Tensor dy = Wide(grads[0]);
+    const at::Tensor s = at::sigmoid(g);
+    const at::Tensor d_up = at::mul(s, g).mul_(dy);
+    const at::Tensor d_gate = s.neg().add_(1).mul_(g).add_(1).mul_(s).mul_(Wide(saved[1])).mul_(dy);
+    return {d_gate.to(saved[0].scalar_type()), d_up.to(saved[1].scalar_type())};
+  }
+};
+
 }  // namespace
+
+at::Tensor Gelu(const at::Tensor& x) { return at::gelu(x); }
+
+at::Tensor SiluTimes(const at::Tensor& gate, const at::Tensor& up) {
+  return SiluTimesFunction::apply(gate, up);
+}
 
 at::Tensor QuickGelu(const at::Tensor& x) { return QuickGeluFunction::apply(x.contiguous()); }
 

@@ -2,17 +2,19 @@
 
 #include <ATen/ops/_softmax_backward_data.h>
 #include <ATen/ops/bmm.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 
-#include "models/layers/cpu_kernels.h"
+#include "cluster/base/logging.h"
+#include "parallel/tensor/saved.h"
 
 namespace weft {
 namespace {
@@ -20,103 +22,150 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Scores that the backward holds at a time: they should stay in the second-level cache.
+// Scores held at a time: they should stay in the second-level cache.
 constexpr int64_t kScoresAtATime = 1 << 20;
 
-// scores -> probabilities; d_probabilities -> gradient of the unscaled scores. Both [rows, s, s], in place.
-void SoftmaxBackward(at::Tensor* scores, at::Tensor* d_probabilities, double scale, bool causal) {
-  const int64_t s = scores->size(2);
-  const int64_t rows = scores->size(0) * s;
-  if (scores->scalar_type() == at::kFloat) {
-    cpu::SoftmaxBackward(scores->data_ptr<float>(), d_probabilities->data_ptr<float>(), rows, s,
-                         static_cast<float>(scale), causal);
-  } else if (scores->scalar_type() == at::kBFloat16) {
-    cpu::SoftmaxBackward(static_cast<cpu::BFloat16Bits*>(scores->data_ptr()),
-                         static_cast<cpu::BFloat16Bits*>(d_probabilities->data_ptr()), rows, s,
-                         static_cast<float>(scale), causal);
-  } else {
-    scores->mul_(scale);
-    if (causal) {
-      scores->masked_fill_(at::ones({s, s}, at::kBool).triu(1),
-                           -std::numeric_limits<double>::infinity());
-    }
-    *scores = at::softmax(*scores, 2);
-    *d_probabilities =
-        at::_softmax_backward_data(*d_probabilities, *scores, 2, scores->scalar_type()).mul_(scale);
+// Sizes of a call. Query heads of one kv head are its group.
+struct Sizes {
+  Sizes(const at::Tensor& q, const at::Tensor& k)
+      : b(q.size(0)), s(q.size(1)), t(k.size(1)), h(q.size(2)), kv(k.size(2)), d(q.size(3)) {
+    WEFT_CHECK(h % kv == 0) << h << " query heads share " << kv << " kv heads";
   }
+  int64_t Step() const { return std::max<int64_t>(1, kScoresAtATime / (h * s * t)); }
+  double Scale() const { return 1 / std::sqrt(static_cast<double>(d)); }
+
+  int64_t b, s, t, h, kv, d;
+};
+
+// [n, s, h, d] -> [n kv, group s, d], and back.
+at::Tensor GroupFirst(const at::Tensor& x, int64_t kv) {
+  return x.transpose(1, 2).reshape({x.size(0) * kv, -1, x.size(3)});
+}
+at::Tensor TokensFirst(const at::Tensor& x, int64_t n, int64_t heads) {
+  return x.view({n, heads, -1, x.size(2)}).transpose(1, 2);
 }
 
-// Attention on the CPU. LibTorch's fused backward runs a small matrix product per head and block and was 20 times slower
-// for bf16 at 65 tokens than the batched products here (toolchain: 2.11), so only its forward is used. Saves qkv alone.
-struct AttentionFunction : torch::autograd::Function<AttentionFunction> {
-  // qkv [b, s, 3, h, d] -> [b, s, h, d].
-  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& qkv, bool causal) {
-    ctx->saved_data["causal"] = causal;
-    ctx->save_for_backward({qkv});
-    const auto parts = qkv.permute({2, 0, 3, 1, 4}).unbind(0);
-    return at::scaled_dot_product_attention(parts[0], parts[1], parts[2], /*attn_mask=*/{},
-                                            /*dropout_p=*/0.0, causal)
-        .transpose(1, 2)
-        .contiguous();
+// One run of samples [begin, begin + count).
+struct Part {
+  at::Tensor q, k, v;  // [n kv, group s | t, d]
+  at::Tensor mask;     // undefined, or [n, t]
+  int64_t begin = 0;
+  int64_t n = 0;
+};
+
+Part TakePart(const variable_list& saved, const Sizes& sizes, int64_t begin) {
+  Part part;
+  part.begin = begin;
+  part.n = std::min(sizes.Step(), sizes.b - begin);
+  const auto take = [&](const at::Tensor& x) {
+    return GroupFirst(x.narrow(0, begin, part.n), sizes.kv);
+  };
+  part.q = take(saved[0]);
+  part.k = take(saved[1]);
+  part.v = take(saved[2]);
+  if (saved[3].defined()) part.mask = saved[3].narrow(0, begin, part.n);
+  return part;
+}
+
+// [n, h, s, t] in q's type.
+at::Tensor Probabilities(const Part& part, const Sizes& sizes, const AttendOptions& options) {
+  const at::ScalarType type = part.q.scalar_type();
+  at::Tensor scores = at::bmm(part.q, part.k.transpose(1, 2))
+                          .view({part.n, sizes.h, sizes.s, sizes.t})
+                          .to(type == at::kDouble ? at::kDouble : at::kFloat)
+                          .mul_(sizes.Scale());
+  constexpr double kNever = -std::numeric_limits<double>::infinity();
+  if (options.causal) {
+    scores.masked_fill_(at::ones({sizes.s, sizes.t}, at::kBool).triu(1), kNever);
+  }
+  if (!part.mask.defined()) return at::softmax(scores, 3).to(type);
+  scores.masked_fill_(part.mask.eq(0).view({part.n, 1, 1, sizes.t}), kNever);
+  // A row without any key is 0 / 0.
+  return at::softmax(scores, 3)
+      .masked_fill_(scores.amax(3, /*keepdim=*/true).eq(kNever), 0)
+      .to(type);
+}
+
+at::Tensor Drop(const at::Tensor& x, const Part& part, const Sizes& sizes,
+                const AttendOptions& options) {
+  return DropoutMasked(x, options.dropout,
+                       HeadRuns(options.first_row + part.begin, sizes.h, options.first_head,
+                                sizes.s, sizes.t, options.most_tokens));
+}
+
+at::Tensor AsGroups(const at::Tensor& x, const Sizes& sizes) {
+  return x.view({x.size(0) * sizes.kv, sizes.h / sizes.kv * sizes.s, sizes.t});
+}
+
+struct AttendFunction : torch::autograd::Function<AttendFunction> {
+  static at::Tensor forward(AutogradContext* ctx, const at::Tensor& q, const at::Tensor& k,
+                            const at::Tensor& v, const std::optional<at::Tensor>& given,
+                            const AttendOptions& options) {
+    const Sizes sizes(q, k);
+    const at::Tensor mask = given.value_or(at::Tensor());
+    const bool keep =
+        !options.recompute && (q.requires_grad() || k.requires_grad() || v.requires_grad());
+    at::Tensor kept =
+        keep ? at::empty({sizes.b, sizes.h, sizes.s, sizes.t}, q.options()) : at::Tensor();
+    at::Tensor y = at::empty({sizes.b, sizes.s, sizes.h, sizes.d}, q.options());
+    for (int64_t begin = 0; begin < sizes.b; begin += sizes.Step()) {
+      const Part part = TakePart({q, k, v, mask}, sizes, begin);
+      const at::Tensor p = Probabilities(part, sizes, options);
+      if (keep) kept.narrow(0, begin, part.n).copy_(p);
+      const at::Tensor out = at::bmm(AsGroups(Drop(p, part, sizes, options), sizes), part.v);
+      y.narrow(0, begin, part.n).copy_(TokensFirst(out, part.n, sizes.h));
+    }
+    ctx->saved_data["options"] = Save(options);
+    ctx->save_for_backward({q, k, v, mask, kept});
+    return y;
   }
 
   static variable_list backward(AutogradContext* ctx, variable_list grads) {
-    const bool causal = ctx->saved_data["causal"].toBool();
-    const at::Tensor qkv = ctx->get_saved_variables()[0];
-    at::Tensor dqkv = at::empty_like(qkv);
-    const int64_t b = qkv.size(0);
-    const int64_t s = qkv.size(1);
-    const int64_t step = std::clamp<int64_t>(kScoresAtATime / (qkv.size(3) * s * s), 1, b);
-    for (int64_t begin = 0; begin < b; begin += step) {
-      const int64_t count = std::min(step, b - begin);
-      BackwardSamples(qkv.narrow(0, begin, count), grads[0].narrow(0, begin, count), causal,
-                      dqkv.narrow(0, begin, count));
+    const auto& options = Saved<AttendOptions>(ctx->saved_data["options"]);
+    const variable_list saved = ctx->get_saved_variables();
+    const Sizes sizes(saved[0], saved[1]);
+    const variable_list result = {
+        at::empty_like(saved[0]), at::empty_like(saved[1]), at::empty_like(saved[2]), {}, {}};
+    for (int64_t begin = 0; begin < sizes.b; begin += sizes.Step()) {
+      const Part part = TakePart(saved, sizes, begin);
+      const at::Tensor p = saved[4].defined() ? saved[4].narrow(0, begin, part.n)
+                                              : Probabilities(part, sizes, options);
+      BackwardPart(part, sizes, options, p, grads[0].narrow(0, begin, part.n), result);
     }
-    return {dqkv, {}};
+    return result;
   }
 
-  static void BackwardSamples(const at::Tensor& qkv, const at::Tensor& dy, bool causal,
-                              at::Tensor dqkv) {
-    const int64_t b = qkv.size(0);
-    const int64_t s = qkv.size(1);
-    const int64_t h = qkv.size(3);
-    const int64_t d = qkv.size(4);
-    // [b, s, h, d] <-> [b h, s, d].
-    const auto heads_first = [&](const at::Tensor& x) {
-      return x.transpose(1, 2).reshape({b * h, s, d});
+  static void BackwardPart(const Part& part, const Sizes& sizes, const AttendOptions& options,
+                           const at::Tensor& p, const at::Tensor& dy, const variable_list& result) {
+    const at::Tensor d_out = GroupFirst(dy, sizes.kv);
+    const at::Tensor dropped = AsGroups(Drop(p, part, sizes, options), sizes);
+    const at::Tensor d_dropped =
+        at::bmm(d_out, part.v.transpose(1, 2)).view({part.n, sizes.h, sizes.s, sizes.t});
+    const at::ScalarType type = p.scalar_type();
+    const at::ScalarType wide = type == at::kDouble ? at::kDouble : at::kFloat;
+    const at::Tensor d_scores =
+        AsGroups(at::_softmax_backward_data(Drop(d_dropped, part, sizes, options).to(wide),
+                                            p.to(wide), 3, wide)
+                     .mul_(sizes.Scale())
+                     .to(type),
+                 sizes);
+    const auto put = [&](size_t i, const at::Tensor& x, int64_t heads) {
+      result[i].narrow(0, part.begin, part.n).copy_(TokensFirst(x, part.n, heads));
     };
-    const auto put = [&](int64_t part, const at::Tensor& x) {
-      dqkv.select(2, part).copy_(x.view({b, h, s, d}).transpose(1, 2));
-    };
-    const at::Tensor q = heads_first(qkv.select(2, 0));
-    const at::Tensor k = heads_first(qkv.select(2, 1));
-    const at::Tensor v = heads_first(qkv.select(2, 2));
-    const at::Tensor d_out = heads_first(dy);
-    at::Tensor probabilities = at::bmm(q, k.transpose(1, 2));
-    at::Tensor d_scores = at::bmm(d_out, v.transpose(1, 2));
-    SoftmaxBackward(&probabilities, &d_scores, 1 / std::sqrt(static_cast<double>(d)), causal);
-    put(0, at::bmm(d_scores, k));
-    put(1, at::bmm(d_scores.transpose(1, 2), q));
-    put(2, at::bmm(probabilities.transpose(1, 2), d_out));
+    put(0, at::bmm(d_scores, part.k), sizes.h);
+    put(1, at::bmm(d_scores.transpose(1, 2), part.q), sizes.kv);
+    put(2, at::bmm(dropped.transpose(1, 2), d_out), sizes.kv);
   }
 };
 
 }  // namespace
 
-at::Tensor AttendHeads(const at::Tensor& qkv, bool causal) {
-  if (qkv.is_cpu()) return AttentionFunction::apply(qkv, causal);
-  const auto parts = qkv.permute({2, 0, 3, 1, 4}).unbind(0);
-  return at::scaled_dot_product_attention(parts[0], parts[1], parts[2], /*attn_mask=*/{},
-                                          /*dropout_p=*/0.0, causal)
-      .transpose(1, 2);
-}
-
-at::Tensor Attention::operator()(const at::Tensor& x) const {
-  const int64_t b = x.size(0);
-  const int64_t s = x.size(1);
-  const int64_t width = x.size(2);
-  const at::Tensor qkv = in_proj_(x).view({b, s, 3, heads_, width / heads_});
-  return out_proj_(AttendHeads(qkv, causal_).reshape({b, s, width}));
+at::Tensor Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const at::Tensor& key_mask, const AttendOptions& options) {
+  WEFT_CHECK(!options.causal || q.size(1) == k.size(1)) << "causal attention over other tokens";
+  WEFT_CHECK(options.dropout.p == 0 || options.most_tokens >= std::max(q.size(1), k.size(1)))
+      << "more tokens than the recipe's " << options.most_tokens;
+  return AttendFunction::apply(q, k, v, std::optional<at::Tensor>(key_mask), options);
 }
 
 }  // namespace weft

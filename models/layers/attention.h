@@ -1,32 +1,38 @@
-// Multi-head self-attention with one fused projection whose rows are q | k | v (Vaswani et al. 2017; the layout of
-// PyTorch's MultiheadAttention).
+// Scaled dot-product attention of any number of heads (Vaswani et al. 2017), self or cross, grouped-query (Ainslie et al.
+// 2023), with a causal and a key mask and keyed dropout on the probabilities. Softmax in fp32 (fp64). Heads are independent:
+// a tensor-parallel rank passes its own.
 //
-// Thread rule: one thread.
+// A query that may see no key gets zeros. Thread rule: one thread.
 #pragma once
 
 #include <ATen/core/Tensor.h>
 
-#include "models/layers/linear.h"
+#include "models/layers/dropout.h"
 
 namespace weft {
 
-// Between the projections: q, k and v of every head [b, s, 3, heads, d] -> [b, s, heads, d], scaled by 1/sqrt(d).
-// causal: a token sees itself and those before it.
-at::Tensor AttendHeads(const at::Tensor& qkv, bool causal);
-
-class Attention {
- public:
-  Attention(Linear in_proj, Linear out_proj, int64_t heads, bool causal)
-      : in_proj_(in_proj), out_proj_(out_proj), heads_(heads), causal_(causal) {}
-
-  // [b, s, width] -> [b, s, width].
-  at::Tensor operator()(const at::Tensor& x) const;
-
- private:
-  Linear in_proj_;
-  Linear out_proj_;
-  int64_t heads_;
-  bool causal_;
+struct AttendOptions {
+  // A query sees the key of its own position and those before it. REQUIRES: as many queries as keys.
+  bool causal = false;
+  // On the probabilities: element (head * S + query) * S + key of a sample's row, heads counted over all ranks.
+  Dropout dropout;
+  // Of the micro-batch's first sample.
+  int64_t first_row = 0;
+  // This rank's first query head.
+  int64_t first_head = 0;
+  // S of the recipe. REQUIRES: not below the numbers of queries and keys, if there is dropout.
+  int64_t most_tokens = 0;
+  // Keep q, k and v only and compute the probabilities again in the backward: equal bits.
+  bool recompute = false;
 };
+
+// q [b, s, heads, d], k and v [b, t, kv_heads, d] -> [b, s, heads, d], scaled by 1/sqrt(d). Query head i uses kv head
+// i / (heads / kv_heads). key_mask: undefined, or [b, t] with zeros where no query may look.
+at::Tensor Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const at::Tensor& key_mask, const AttendOptions& options);
+
+// The fast path of self-attention without dropout and key mask: q, k and v of every head [b, s, 3, heads, d] ->
+// [b, s, heads, d]. Keeps qkv only.
+at::Tensor AttendHeads(const at::Tensor& qkv, bool causal);
 
 }  // namespace weft

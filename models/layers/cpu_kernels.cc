@@ -3,32 +3,12 @@
 #include <algorithm>
 #include <bit>
 
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_ADDRESS__)
-#define WEFT_CPU_CLONES \
-  __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default"), optimize("O3")))
-#else
-#define WEFT_CPU_CLONES
-#endif
+#include "models/layers/cpu_clones.h"
 
 namespace weft::cpu {
 namespace {
 
 constexpr float kSlope = 1.702f;
-
-#define WEFT_INLINE inline __attribute__((always_inline))
-
-WEFT_INLINE float Load(const float* p) { return *p; }
-WEFT_INLINE float Load(const BFloat16Bits* p) {
-  return std::bit_cast<float>(static_cast<uint32_t>(*p) << 16);
-}
-WEFT_INLINE void Store(float value, float* p) { *p = value; }
-// Rounds to nearest even; NaN stays NaN.
-WEFT_INLINE void Store(float value, BFloat16Bits* p) {
-  const auto bits = std::bit_cast<uint32_t>(value);
-  const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-  *p = static_cast<BFloat16Bits>(value != value ? 0x7fc0 : rounded);
-}
 
 // exp(x) = 2^n exp(r), |r| <= ln 2 / 2, exp(r) by its series to r^7: relative error about 1e-7. No branches, so that the
 // compiler turns a loop over it into vectors.

@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 
 #include "parallel/engine/parameter.h"
+#include "parallel/tensor/tensor_axis.h"
 
 namespace weft {
 
@@ -19,6 +20,24 @@ class Embedding {
 
  private:
   Parameter* table_;
+};
+
+// A table whose rows are split over ranks, unevenly too (Shoeybi et al. 2019): each rank has the rows of its own ids, the
+// sum over ranks has all. Ids outside the table give zero rows, which nobody reads or trains: placeholders of images.
+//
+// Errors: throws CommError.
+class VocabEmbedding {
+ public:
+  // The row `padding_id`, if any, gets no gradient.
+  VocabEmbedding(Parameter* table, const TensorAxis& axis, int64_t padding_id = -1);
+
+  // ids: [...] integers, the same on every rank -> [..., width], replicated.
+  at::Tensor operator()(const at::Tensor& ids) const;
+
+ private:
+  Parameter* table_;
+  TensorAxis axis_;
+  int64_t padding_id_;
 };
 
 }  // namespace weft
