@@ -21,6 +21,7 @@
 #include "dataloader/pack/pack_openclipart.h"
 #include "dataloader/shard_file.h"
 #include "dataloader/shard_index.h"
+#include "dataloader/text_shard.h"
 #include "dataloader/unicode.h"
 
 namespace weft {
@@ -31,7 +32,7 @@ constexpr char kUsage[] = R"(weft data: training data
   weft data pack openclipart --out DIR   turn the Debian package openclipart-png into shards
   weft data inspect SHARD                show the samples of a shard
   weft data vocab --captions-from SHARDS --size N --out FILE
-                                         train a BPE vocabulary from the captions of shards
+                                         train a BPE vocabulary from the text of shards
 
 `--help` after any of them tells more. Formats: dataloader/FORMAT.md.
 )";
@@ -199,47 +200,82 @@ int Inspect(const std::vector<std::string>& args) {
   return 0;
 }
 
-Status TrainVocabulary(const std::string& shards, const std::string& text_extension, int64_t size,
-                       const std::string& out) {
-  if (shards.empty()) return InvalidArgument("--captions-from is missing");
-  if (out.empty()) return InvalidArgument("--out is missing");
+struct VocabularyOptions {
+  std::string shards;
+  std::string text_extension = "txt";
+  std::string style = "clip";
+  std::string out;
+  int64_t size = 4096;
+};
+
+StatusOr<BpeStyle> ParseStyle(const std::string& name) {
+  if (name == "clip") return BpeStyle::kClip;
+  if (name == "roberta") return BpeStyle::kRoberta;
+  if (name == "llava") return BpeStyle::kLlava;
+  return InvalidArgument("--style must be clip, roberta or llava, not '" + name + "'");
+}
+
+Status AddCaptions(const VocabularyOptions& options, BpeTrainer* trainer) {
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<DataSet> set,
-                        DataSet::Open({shards}, "--captions-from"));
-  const std::vector<std::string> extensions = {text_extension};
-  BpeTrainer trainer;
+                        DataSet::Open({options.shards}, "--captions-from"));
+  const std::vector<std::string> extensions = {options.text_extension};
   std::string caption;
   for (int64_t id = 0; id < set->num_samples(); ++id) {
     const Status status = set->ReadMember(id, extensions, &caption);
     if (!status.ok()) return status.WithContext(set->Describe(id));
-    trainer.AddCaption(caption);
+    trainer->AddText(caption);
   }
-  StatusOr<std::string> file = trainer.Train(ToInt(size));
+  return OkStatus();
+}
+
+Status AddSentences(const VocabularyOptions& options, BpeTrainer* trainer) {
+  for (const std::string& path : ExpandShardPatterns({options.shards})) {
+    WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<ShardFile> shard, ShardFile::Open(path));
+    WEFT_RETURN_IF_ERROR(
+        ReadSentences(*shard, {options.text_extension}, [trainer](std::string_view text) {
+          if (!text.empty()) trainer->AddText(text);
+        }));
+  }
+  return OkStatus();
+}
+
+Status TrainVocabulary(const VocabularyOptions& options) {
+  if (options.shards.empty()) return InvalidArgument("--captions-from is missing");
+  if (options.out.empty()) return InvalidArgument("--out is missing");
+  WEFT_ASSIGN_OR_RETURN(const BpeStyle style, ParseStyle(options.style));
+  BpeTrainer trainer(style);
+  WEFT_RETURN_IF_ERROR(style == BpeStyle::kRoberta ? AddSentences(options, &trainer)
+                                                   : AddCaptions(options, &trainer));
+  StatusOr<std::string> file = trainer.Train(ToInt(options.size));
   if (!file.ok()) return file.status().WithContext("--size");
-  WEFT_RETURN_IF_ERROR(PosixFileSystem()->MakeDirs(ParentPath(out)));
-  WEFT_RETURN_IF_ERROR(WriteFileDurably(PosixFileSystem(), out, *file));
-  std::printf("%s: %lld entries from %lld captions with %lld distinct words\n", out.c_str(),
-              static_cast<long long>(size), static_cast<long long>(trainer.num_captions()),
+  WEFT_RETURN_IF_ERROR(PosixFileSystem()->MakeDirs(ParentPath(options.out)));
+  WEFT_RETURN_IF_ERROR(WriteFileDurably(PosixFileSystem(), options.out, *file));
+  std::printf("%s: %lld entries from %lld %s with %lld distinct words\n", options.out.c_str(),
+              static_cast<long long>(options.size), static_cast<long long>(trainer.num_texts()),
+              style == BpeStyle::kRoberta ? "sentences" : "captions",
               static_cast<long long>(trainer.num_distinct_words()));
   return OkStatus();
 }
 
 int Vocab(const std::vector<std::string>& args) {
-  std::string shards;
-  std::string text_extension = "txt";
-  std::string out;
-  int64_t size = 4096;
+  VocabularyOptions options;
   FlagParser flags("weft data vocab", "--captions-from SHARDS --out FILE [flags]",
-                   "Trains byte-pair merges from the captions of shards and writes a vocabulary "
+                   "Trains byte-pair merges from the text of shards and writes a vocabulary "
                    "file for a recipe's\n"
-                   "`data.vocabulary`. The same captions give the same file.");
-  flags.String("captions-from", &shards,
-               "a tar file, or a pattern as 'train-{000000..000007}.tar'");
-  flags.Int("size", &size, "entries: 512 byte symbols, size - 514 merges, start and end");
-  flags.String("text-extension", &text_extension, "the member that holds the caption");
-  flags.String("out", &out, "file that is written");
+                   "`data.vocabulary`. The same text gives the same file.");
+  flags.String("captions-from", &options.shards,
+               "a tar file, or a pattern as 'train-{000000..000007}.tar'; style roberta also takes "
+               "text files");
+  flags.String("style", &options.style,
+               "clip (lower-cased words), roberta or llava (GPT-2's bytes as they are)");
+  flags.Int("size", &options.size,
+            "entries: merges, bytes and special ids (514 that are no merges for clip, 261 for "
+            "roberta, 259 for llava)");
+  flags.String("text-extension", &options.text_extension, "the member that holds the text");
+  flags.String("out", &options.out, "file that is written");
   const ParsedFlags parsed = flags.Parse(args);
   if (parsed.exit_code) return *parsed.exit_code;
-  const Status status = TrainVocabulary(shards, text_extension, size, out);
+  const Status status = TrainVocabulary(options);
   return status.ok() ? 0 : ReportError("data vocab", status);
 }
 

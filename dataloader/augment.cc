@@ -158,6 +158,29 @@ Status ImageCooker::CookForEval(std::string_view bytes, int size, uint8_t* plane
   return Cook(bytes, info, center, size, planes);
 }
 
+Status ImageCooker::CookPadded(std::string_view bytes, const std::array<uint8_t, 3>& colour,
+                               int size, uint8_t* planes) {
+  WEFT_ASSIGN_OR_RETURN(const ImageInfo info, ReadImageInfo(bytes));
+  const int longer = std::max(info.width, info.height);
+  WEFT_RETURN_IF_ERROR(decoder_.Decode(bytes, Shrink(longer, size), &image_));
+  const int side = std::max(image_.width, image_.height);
+  const auto row_bytes = 3 * static_cast<size_t>(side);
+  square_.width = side;
+  square_.height = side;
+  square_.rgb.resize(row_bytes * static_cast<size_t>(side));
+  for (size_t i = 0; i < square_.rgb.size(); ++i) square_.rgb[i] = colour[i % 3];
+  const auto left = static_cast<size_t>((side - image_.width) / 2);
+  const auto top = static_cast<size_t>((side - image_.height) / 2);
+  const auto image_row = 3 * static_cast<size_t>(image_.width);
+  for (size_t y = 0; y < static_cast<size_t>(image_.height); ++y) {
+    std::copy_n(image_.rgb.data() + y * image_row, image_row,
+                square_.rgb.data() + (top + y) * row_bytes + 3 * left);
+  }
+  const ResizeAxis axis{0, static_cast<double>(side), 0, side, size, 0, size};
+  resizer_.ToPlanes(square_, axis, axis, ResizeFilter::kBicubic, false, planes);
+  return OkStatus();
+}
+
 Status ImageCooker::Cook(std::string_view bytes, const ImageInfo& info,
                          const Augmentation& augmentation, int size, uint8_t* planes) {
   const int shorter = std::min(info.width, info.height);

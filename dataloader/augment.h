@@ -4,6 +4,7 @@
 // Thread rule: DrawAugmentation is pure; an ImageCooker holds decoder state and scratch and belongs to one thread.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string_view>
 
@@ -41,10 +42,13 @@ void JitterColors(const Augmentation& augmentation, int64_t pixels, uint8_t* pla
 
 class ImageCooker {
  public:
-  // Both write 3 * size * size bytes.
+  // All write 3 * size * size bytes.
   Status CookForTraining(std::string_view bytes, const AugmentRecipe& recipe,
                          const KeyedRandom& random, uint64_t sample_id, int size, uint8_t* planes);
   Status CookForEval(std::string_view bytes, int size, uint8_t* planes);
+  // The whole picture in the middle of a square of the colour (R, G, B), resized.
+  Status CookPadded(std::string_view bytes, const std::array<uint8_t, 3>& colour, int size,
+                    uint8_t* planes);
 
  private:
   Status Cook(std::string_view bytes, const ImageInfo& info, const Augmentation& augmentation,
@@ -53,6 +57,7 @@ class ImageCooker {
   ImageDecoder decoder_;
   Resizer resizer_;
   Image image_;
+  Image square_;
 };
 
 }  // namespace weft

@@ -85,9 +85,10 @@ class PairTable {
 
 }  // namespace
 
-void BpeTrainer::AddCaption(std::string_view caption) {
-  const std::string clean = CleanCaption(caption);
-  for (const std::string_view word : SplitWords(clean)) {
+void BpeTrainer::AddText(std::string_view text) {
+  const bool clip = style_ == BpeStyle::kClip;
+  const std::string clean = clip ? CleanCaption(text) : "";
+  for (const std::string_view word : clip ? SplitWords(clean) : SplitGpt2Words(text)) {
     const auto found = word_counts_.find(word);
     if (found != word_counts_.end()) {
       ++found->second;
@@ -95,36 +96,37 @@ void BpeTrainer::AddCaption(std::string_view caption) {
       word_counts_.emplace(word, 1);
     }
   }
-  ++num_captions_;
+  ++num_texts_;
 }
 
 StatusOr<std::string> BpeTrainer::Train(int vocab_size) const {
-  if (vocab_size < kBpeFixedSymbols) {
-    return InvalidArgument("a vocabulary has at least " + std::to_string(kBpeFixedSymbols) +
+  const int fixed = BpeFixedEntries(style_);
+  if (vocab_size < fixed) {
+    return InvalidArgument("a vocabulary of this style has at least " + std::to_string(fixed) +
                            " entries, not " + std::to_string(vocab_size));
   }
   std::vector<Word> words;
   for (const auto& [text, count] : word_counts_) {
     Word word{{}, count};
     for (const char byte : text) word.symbols.push_back(BpeByteId(static_cast<uint8_t>(byte)));
-    word.symbols.back() += kBpeByteSymbols;
+    if (HasWordEnds(style_)) word.symbols.back() += kBpeByteSymbols;
     words.push_back(std::move(word));
   }
   PairTable pairs(std::move(words));
-  std::vector<std::string> tokens;
-  for (const char* suffix : {"", "</w>"}) {
-    for (int id = 0; id < kBpeByteSymbols; ++id) tokens.push_back(BpeSymbolText(id) + suffix);
-  }
+  std::vector<std::string> tokens = BpeBaseSymbols(style_);
+  const size_t first_merge = tokens.size();
   std::unordered_map<std::string, int> id_of_text;
   for (size_t i = 0; i < tokens.size(); ++i) id_of_text[tokens[i]] = static_cast<int>(i);
-  std::string file =
-      "#version: weft bpe 1, vocabulary of " + std::to_string(vocab_size) + " entries\n";
-  while (static_cast<int>(tokens.size()) + 2 < vocab_size) {
+  std::string file = HasWordEnds(style_)
+                         ? "#version: weft bpe 1, vocabulary of "
+                         : "#version: " + std::string(kByteLevelHead) + " 1, vocabulary of ";
+  file += std::to_string(vocab_size) + " entries\n";
+  while (static_cast<int>(tokens.size() - first_merge) + fixed < vocab_size) {
     const auto [pair, count] = pairs.Top();
     if (count == 0) {
-      return InvalidArgument(
-          "the captions have only " + std::to_string(tokens.size() - 2 * kBpeByteSymbols) +
-          " merges: the largest vocabulary is " + std::to_string(tokens.size() + 2));
+      return InvalidArgument("the texts have only " + std::to_string(tokens.size() - first_merge) +
+                             " merges: the largest vocabulary is " +
+                             std::to_string(static_cast<int>(tokens.size() - first_merge) + fixed));
     }
     const std::string& left = tokens[static_cast<size_t>(pair.first)];
     const std::string& right = tokens[static_cast<size_t>(pair.second)];

@@ -94,6 +94,14 @@ std::string DataSet::Describe(int64_t id) const {
          std::string(location.shard->index.key(location.index)) + "'";
 }
 
+bool DataSet::Has(int64_t id, std::span<const std::string> extensions) const {
+  const auto [shard, index] = Locate(id);
+  for (const std::string& extension : extensions) {
+    if (shard->index.Find(index, extension) != nullptr) return true;
+  }
+  return false;
+}
+
 Status DataSet::ReadMember(int64_t id, std::span<const std::string> extensions,
                            std::string* bytes) const {
   const auto [shard, index] = Locate(id);

@@ -33,6 +33,8 @@ class DataSet {
   std::string_view key(int64_t id) const;
   // "shard train-000000.tar, sample 'a/b'".
   std::string Describe(int64_t id) const;
+  // Whether the sample has a member with one of these.
+  bool Has(int64_t id, std::span<const std::string> extensions) const;
   // The bytes of the first of `extensions` that the sample has. Reuses the string's memory.
   Status ReadMember(int64_t id, std::span<const std::string> extensions, std::string* bytes) const;
 

@@ -14,6 +14,13 @@ enum class SampleFamily {
   // An image and its caption (CLIP): pixels u8 [3, size, size]; ids i32 [context], zero-padded; eot i32 [], the place of the
   // end-of-text token.
   kImageText,
+  // A block of text with a mask of its own in each epoch (RoBERTa): ids i32 [context], padded with <pad>; labels i32
+  // [context], kIgnoreLabel where no loss looks; mask u8 [context], 1: a token.
+  kMaskedText,
+  // A picture and what is said about it, or text only (LLaVA): pixels u8 [3, size, size]; ids i32 [context], where the
+  // picture's place is `patches` wide and holds zeros; labels and mask as above; image_at i32 [], the picture's first
+  // position, -1: there is none, and pixels are zeros.
+  kConversation,
 };
 
 struct LoaderOptions {
@@ -25,6 +32,8 @@ struct LoaderOptions {
   int image_size = 0;
   // Tokens of a row.
   int context_length = 0;
+  // Positions that a picture takes in a conversation.
+  int patches = 0;
   // Entries of the vocabulary: as many of its file's merges are used as that needs. 0: all (image-text: at most CLIP's 49408).
   int vocab_size = 0;
   // This consumer's slots, rising.

@@ -12,6 +12,10 @@ StatusOr<std::unique_ptr<SampleSource>> OpenSampleSource(const LoaderOptions& op
   switch (options.family) {
     case SampleFamily::kImageText:
       return OpenImageTextSource(options, use);
+    case SampleFamily::kMaskedText:
+      return OpenMaskedTextSource(options, use);
+    case SampleFamily::kConversation:
+      return OpenConversationSource(options, use);
   }
   return Internal("no such family of samples");
 }

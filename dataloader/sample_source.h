@@ -57,6 +57,10 @@ class SampleSource {
 // Opens shards and vocabulary. Errors: NotFound, Corruption, InvalidArgument: name the shard or the recipe's field.
 StatusOr<std::unique_ptr<SampleSource>> OpenImageTextSource(const LoaderOptions& options,
                                                             SampleUse use);
+StatusOr<std::unique_ptr<SampleSource>> OpenMaskedTextSource(const LoaderOptions& options,
+                                                             SampleUse use);
+StatusOr<std::unique_ptr<SampleSource>> OpenConversationSource(const LoaderOptions& options,
+                                                               SampleUse use);
 // The one of options.family.
 StatusOr<std::unique_ptr<SampleSource>> OpenSampleSource(const LoaderOptions& options,
                                                          SampleUse use);

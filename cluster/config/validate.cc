@@ -100,6 +100,15 @@ void CheckAugment(const AugmentRecipe& augment, RecipeChecker* check) {
   }
 }
 
+void CheckMask(const MaskRecipe& mask, RecipeChecker* check) {
+  check->Rule(mask.probability() > 0 && mask.probability() <= 1, "data.mask.probability",
+              "must be above 0 and at most 1; RoBERTa has 0.15");
+  check->Rule(mask.keep() >= 0, "data.mask.keep", "must be at least 0");
+  check->Rule(mask.replace() >= 0, "data.mask.replace", "must be at least 0");
+  check->Rule(mask.keep() + mask.replace() <= 1, "data.mask.keep",
+              "and data.mask.replace must be at most 1 together; the rest becomes <mask>");
+}
+
 void CheckData(const Recipe& recipe, RecipeChecker* check) {
   const DataRecipe& data = recipe.data();
   check->Rule(data.train_shards_size() > 0, "data.train_shards",
@@ -112,6 +121,9 @@ void CheckData(const Recipe& recipe, RecipeChecker* check) {
   check->Rule(!data.text_extension().empty(), "data.text_extension", "must not be empty");
   check->Count("data.loader_threads", true, data.loader_threads(), 1, 1024, "");
   check->Count("data.prefetch", true, data.prefetch(), 1, 1 << 16, "");
+  check->Rule(!data.conversation().json_extension().empty(), "data.conversation.json_extension",
+              "must not be empty");
+  CheckMask(data.mask(), check);
   CheckAugment(data.augment(), check);
   CheckOrder(recipe, check);
 }

@@ -167,8 +167,8 @@ TEST(UnescapeHtml, KnowsReferences) {
 
 TEST(BpeTrainer, LearnsTheMostFrequentPairs) {
   BpeTrainer trainer;
-  for (int i = 0; i < 3; ++i) trainer.AddCaption("low lower lowest");
-  trainer.AddCaption("Newer");
+  for (int i = 0; i < 3; ++i) trainer.AddText("low lower lowest");
+  trainer.AddText("Newer");
   const auto file = trainer.Train(514 + 4);
   ASSERT_TRUE(file.ok()) << file.status();
   // "lo" 9 times, then "low" (6 with and 3 without a word end to follow), then ties by id.
@@ -183,7 +183,7 @@ TEST(BpeTrainer, TrainedFileGivesTheWordsBack) {
   BpeTrainer trainer;
   for (const char* caption :
        {"a red apple", "the red car", "a green apple tree", "café, naïve!", "banana bandana"}) {
-    trainer.AddCaption(caption);
+    trainer.AddText(caption);
   }
   const Status too_large = trainer.Train(5000).status();
   EXPECT_EQ(too_large.code(), StatusCode::kInvalidArgument);
