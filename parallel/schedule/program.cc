@@ -72,7 +72,8 @@ Status CheckStages(const ProgramSpec& spec) {
         what + ": stage " + std::to_string(stage) +
         " is none of layout.pp * layout.virtual_stages = " + std::to_string(spec.num_stages()));
   };
-  WEFT_RETURN_IF_ERROR(check("first stage with a backward", spec.first_backward_stage));
+  if (spec.first_backward_stage != spec.num_stages())
+    WEFT_RETURN_IF_ERROR(check("first stage with a backward", spec.first_backward_stage));
   for (const auto& [owner, replica] : spec.ties) {
     WEFT_RETURN_IF_ERROR(check("owner of a tie", owner));
     WEFT_RETURN_IF_ERROR(check("replica of a tie", replica));

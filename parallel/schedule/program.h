@@ -56,7 +56,7 @@ struct ProgramSpec {
   int zero_stage = 1;
   // With zero_stage 3 and ranks > 1; one rank always gathers by micro-batch.
   GatherMode gather = GATHER_STEP;
-  // Stages before it are frozen: they have no backward, hence no gradients to send, sum or exchange.
+  // Stages before it are frozen: they have no backward, hence no gradients to send, sum or exchange. num_stages(): all are.
   int first_backward_stage = 0;
   // Stages of an owner and of its replica.
   std::vector<std::pair<int, int>> ties;

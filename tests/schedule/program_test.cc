@@ -105,6 +105,16 @@ TEST(ComputeOrderTest, FrozenStagesHaveNoBackward) {
             "    2 forward of stage 0, micro-batch 1, phase 0\n"
             "    3 send activations to rank 1 from stage 0, micro-batch 1, phase 0\n");
   EXPECT_EQ(Computing(spec, programs[1]), "F0 B0 F1 B1");
+  for (const auto schedule : {GPIPE, ONE_F_ONE_B, INTERLEAVED_1F1B, ZB_H1}) {
+    spec.schedule = schedule;
+    spec.first_backward_stage = 2;
+    EXPECT_THAT(AllComputing(spec), ElementsAre("F0 F1", "F0 F1"));
+    EXPECT_TRUE(VerifyProgram(spec, *MakeProgram(spec)).ok());
+  }
+  spec.first_backward_stage = 3;
+  EXPECT_EQ(
+      MakeProgram(spec).status().message(),
+      "first stage with a backward: stage 3 is none of layout.pp * layout.virtual_stages = 2");
 }
 
 TEST(ProgramTest, OneListInFull) {
