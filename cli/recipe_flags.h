@@ -27,7 +27,8 @@ struct RecipeOrExit {
   Recipe recipe;
 };
 
-// Loads, overrides, validates, looks for the data; prints if that is all that was asked for.
+// Loads, overrides, validates, fits the layout to the model, looks for the data; prints if that is all that was asked
+// for.
 RecipeOrExit LoadForRun(const std::string& command, const std::string& path,
                         const RecipeFlags& flags);
 

@@ -156,7 +156,7 @@ BlockSpec MakeLanguageHead(const LlavaConfig& config, const std::string& input) 
   block.forward_flops = LinearFlops(config.max_length, config.vocab_size, config.width);
   block.inputs = {Rows(input, config.max_length, config.width),
                   FromLoader("labels", {config.max_length})};
-  block.outputs = {{.name = "loss.lm", .dims = {}}};
+  block.outputs = {{.name = "loss.lm", .dims = {}, .wide = true}};
   return block;
 }
 
@@ -224,6 +224,7 @@ StatusOr<LlavaConfig> ResolveLlava(const LlavaModel& recipe) {
 ModelSpec MakeLlavaSpec(const LlavaConfig& config) {
   ModelSpec spec;
   spec.family = "llava";
+  spec.encoder = "visual";
   std::vector<BlockSpec>& blocks = spec.blocks;
   blocks.push_back(MakeVisionEmbeddings(config));
   for (int64_t layer = 0; layer < config.vision_blocks; ++layer)

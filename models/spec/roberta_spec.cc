@@ -86,7 +86,7 @@ BlockSpec MakeHead(const RobertaConfig& config, const std::string& input) {
       2 * kChosen *
       static_cast<double>(config.max_length * config.width * (config.width + config.vocab_size));
   block.inputs = {Rows(config, input), FromLoader(config, "labels")};
-  block.outputs = {{.name = "loss.mlm", .dims = {}}};
+  block.outputs = {{.name = "loss.mlm", .dims = {}, .wide = true}};
   return block;
 }
 

@@ -54,13 +54,14 @@ Status CheckTpSplit(const ParamSpec& param, int tp) {
   const int64_t units = param.tp_units;
   if (units == 0) {
     if (extent >= tp) return OkStatus();
-    return InvalidArgument(param.name + ": " + Text(extent) +
-                           (param.tp_dim == 0 ? " rows" : " columns") + " cannot be split over " +
-                           Text(tp) + " ranks");
+    return InvalidArgument(Text(extent) + (param.tp_dim == 0 ? " rows of " : " columns of ") +
+                           param.name + " cannot be split over " + Text(tp) + " ranks");
   }
   WEFT_CHECK(extent % units == 0) << param.name;
-  if (std::max<int64_t>(units, tp) % std::min<int64_t>(units, tp) == 0) return OkStatus();
-  return InvalidArgument(param.name + ": " + Text(units) + " heads cannot be split over " +
+  // A repeated slice of a row-parallel layer would be added twice, so query heads are not repeated; kv heads may be.
+  const bool may_repeat = param.tp_dim == 0 && param.tp_sections == 1;
+  if (units % tp == 0 || (may_repeat && tp % units == 0)) return OkStatus();
+  return InvalidArgument(Text(units) + " heads of " + param.name + " cannot be split over " +
                          Text(tp) + " ranks");
 }
 

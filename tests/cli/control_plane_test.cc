@@ -125,6 +125,29 @@ class ControlPlane : public Test {
   TempDir dir_;
 };
 
+TEST_F(ControlPlane, AnImpossibleLayoutIsRefusedBeforeAnythingStarts) {
+  const std::string rule =
+      "weft train: --set: layout.dp = 4: a step has only batch.slots = 2 slots, and each "
+      "data-parallel rank needs one; with 4 ranks dp 2 x pp 2 and pp 4 work\n";
+  for (const bool check : {false, true}) {
+    std::vector<std::string> args = {"--set", "layout.dp=4"};
+    if (check) args.push_back("--check");
+    const ProgramResult result = Train("refused", args);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_EQ(result.output, rule);
+    EXPECT_FALSE(PosixFileSystem()->Exists(dir_ / "refused"));
+  }
+}
+
+TEST_F(ControlPlane, ACheckSaysWhatWouldRunAndStartsNothing) {
+  const ProgramResult result = Train("checked", {"--check", "--set", "layout.pp=2"});
+  EXPECT_EQ(result.exit_code, 0);
+  EXPECT_NE(result.output.find("recipe.textproto is fine (hash "), std::string::npos);
+  EXPECT_NE(result.output.find("on 4 ranks: dp 2 x pp 2, ZeRO 1, ONE_F_ONE_B\n"), std::string::npos)
+      << result.output;
+  EXPECT_FALSE(PosixFileSystem()->Exists(dir_ / "checked"));
+}
+
 TEST_F(ControlPlane, ARunToTheEndLeavesWhatItShould) {
   const ProgramResult result = Train("a");
   EXPECT_EQ(result.exit_code, 0) << result.output;

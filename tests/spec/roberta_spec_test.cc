@@ -47,8 +47,7 @@ TEST(RobertaSpecTest, FlopsOfBase) {
 
 TEST(RobertaSpecTest, EverythingDecays) {
   const ModelSpec spec = *MakeModelSpec(Roberta(16, 2, 4));
-  for (const ParamSpec& param : spec.Params())
-    EXPECT_TRUE(param.decay) << param.name;
+  for (const ParamSpec& param : spec.Params()) EXPECT_TRUE(param.decay) << param.name;
 }
 
 TEST(RobertaSpecTest, TheDecoderIsAReplicaOfTheWordEmbeddings) {

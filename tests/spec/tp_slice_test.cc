@@ -122,12 +122,15 @@ TEST(TpSliceTest, ReplicatedParametersAreWholeEverywhere) {
 
 TEST(TpSliceTest, AnImpossibleSplitNamesTheRule) {
   EXPECT_EQ(CheckTpSplit(Split({24, 5}, 0, 3, 4), 3).message(),
-            "p: 4 heads cannot be split over 3 ranks");
+            "4 heads of p cannot be split over 3 ranks");
   EXPECT_EQ(CheckTpSplit(Split({4}, 0, 1, 2), 3).message(),
-            "p: 2 heads cannot be split over 3 ranks");
+            "2 heads of p cannot be split over 3 ranks");
   EXPECT_EQ(CheckTpSplit(Split({5, 2}, 0, 1, 0), 6).message(),
-            "p: 5 rows cannot be split over 6 ranks");
+            "5 rows of p cannot be split over 6 ranks");
   EXPECT_TRUE(CheckTpSplit(Split({4}, 0, 1, 2), 4).ok());
+  EXPECT_EQ(CheckTpSplit(Split({3, 4}, 1, 1, 2), 4).message(),
+            "2 heads of p cannot be split over 4 ranks")
+      << "row-parallel: a repeated slice would count twice";
 }
 
 }  // namespace
