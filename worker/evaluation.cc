@@ -7,7 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "models/clip/clip.h"
 #include "parallel/engine/dtypes.h"
 #include "worker/retrieval.h"
 
@@ -19,17 +18,21 @@ struct Features {
   at::Tensor texts;
 };
 
-// Samples [begin, end), a micro-batch at a time.
+// Samples [begin, end), a micro-batch at a time; on the last stage's ranks.
 StatusOr<Features> Encode(Session* session, EvalSet* eval_set, int64_t begin, int64_t end) {
   std::vector<at::Tensor> images;
   std::vector<at::Tensor> texts;
   const int64_t b = session->recipe().batch().micro_batch_size();
   for (int64_t i = begin; i < end; i += b) {
-    WEFT_ASSIGN_OR_RETURN(const MicroBatch batch, eval_set->Read(i, std::min(i + b, end)));
-    const NamedTensors tensors = ToTensors(batch);
-    images.push_back(EncodeImages(&session->model(), tensors.at("pixels")));
-    texts.push_back(EncodeTexts(&session->model(), tensors.at("ids"), tensors.at("eot")));
+    const int64_t samples = std::min(b, end - i);
+    WEFT_ASSIGN_OR_RETURN(const MicroBatch batch, eval_set->Read(i, i + samples));
+    WEFT_ASSIGN_OR_RETURN(const NamedTensors features,
+                          session->rank_state().engine().Infer(ToTensors(batch), samples));
+    if (features.empty()) continue;
+    images.push_back(features.at("image_features"));
+    texts.push_back(features.at("text_features"));
   }
+  if (images.empty()) return Features();
   return Features{at::cat(images), at::cat(texts)};
 }
 
@@ -70,13 +73,14 @@ StatusOr<control::EvalRecord> EvaluateSession(Session* session) {
   const int64_t count = std::min(total, begin + rows) - begin;
   WEFT_ASSIGN_OR_RETURN(
       Features own, Encode(session, eval_set.get(), first, first + std::max<int64_t>(count, 1)));
+  control::EvalRecord record;
+  if (!own.images.defined()) return record;
   own = {own.images.narrow(0, 0, count), own.texts.narrow(0, 0, count)};
 
   WEFT_ASSIGN_OR_RETURN(const at::Tensor images, GatherRows(session, own.images, rows, total));
   WEFT_ASSIGN_OR_RETURN(const at::Tensor texts, GatherRows(session, own.texts, rows, total));
   const RetrievalReport report =
       EvaluateRetrieval(images, texts, session->recipe().eval().top_images());
-  control::EvalRecord record;
   AddRecall("image_to_text", report.image_to_text, &record);
   AddRecall("text_to_image", report.text_to_image, &record);
   record.set_details_json(RetrievalJson(report));

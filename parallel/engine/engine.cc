@@ -303,7 +303,7 @@ Status Engine::Backward(const Action& action) {
       }
       LeaveBlock(b);
     }
-    if (!phantom && !split) WEFT_RETURN_IF_ERROR(FinishBlock(action, b));
+    if (!split) WEFT_RETURN_IF_ERROR(FinishBlock(action, b));
   }
   if (phantom || action.stage == 0) return OkStatus();
   const WavePlan::Stage& before = plan.stages[static_cast<size_t>(action.stage) - 1];
@@ -337,7 +337,8 @@ Status Engine::PrepareBlock(int block, int micro_batch) {
   return OkStatus();
 }
 
-// After a slot's last backward of a block: the groups that are complete with it start their way at once.
+// After a slot's last backward of a block: the groups that are complete with it start their way at once. Ranks that lack
+// the slot do so at the same place, so that all of them exchange and gather in one order.
 Status Engine::FinishBlock(const Action& action, int block) {
   if ((action.micro_batch + 1) % options_.micro_batches != 0) return OkStatus();
   const int slot = action.micro_batch / options_.micro_batches;
@@ -345,7 +346,8 @@ Status Engine::FinishBlock(const Action& action, int block) {
   const bool last_slot = slot + 1 == static_cast<int>(context_->slots().size());
   for (const int group : store_->GroupsOfStage(action.stage)) {
     if (first_block_of_group_[static_cast<size_t>(group)] != block) continue;
-    WEFT_RETURN_IF_ERROR(CompleteSlot(action.phase, group, slot));
+    if (!IsPhantom(action.micro_batch))
+      WEFT_RETURN_IF_ERROR(CompleteSlot(action.phase, group, slot));
     if (interleaved) WEFT_RETURN_IF_ERROR(LaunchRound(action.phase, group, slot));
     if (!interleaved && last_slot) WEFT_RETURN_IF_ERROR(LaunchRound(action.phase, group, 0));
   }
@@ -421,6 +423,58 @@ void Engine::Receive(const Action& action) {
         link_.Recv(action.peer, plan.stages[static_cast<size_t>(action.stage)].crossing_grads,
                    options_.micro_batch_size, compute, wide, "gradients");
   }
+}
+
+StatusOr<NamedTensors> Engine::Infer(const NamedTensors& inputs, int64_t samples) {
+  const at::NoGradGuard no_grad;
+  const WavePlan& plan = waves_[0];
+  MicroBatchContext context;
+  context.samples = samples;
+  context.wave = plan.wave->name;
+  context.training = false;
+  const at::ScalarType compute = ComputeType(store_->precision());
+  NamedTensors crossing;
+  NamedTensors outputs;
+  try {
+    for (int stage = 0; stage < stages_.count(); ++stage) {
+      if (!stages_.IsOwn(stage)) continue;
+      if (stage > 0 && !stages_.IsOwn(stage - 1)) {
+        StageLink::Incoming incoming = link_.Recv(
+            stages_.RankOf(stage - 1), plan.stages[static_cast<size_t>(stage) - 1].crossing,
+            samples, compute, store_->accumulate_type(), "eval.activations");
+        WEFT_ASSIGN_OR_RETURN(crossing, incoming.Take(context_));
+      }
+      NamedTensors values = std::move(crossing);
+      values.insert(inputs.begin(), inputs.end());
+      WEFT_RETURN_IF_ERROR(InferStage(stage, context, &values));
+      if (stage == stages_.last()) {
+        for (const std::string& name : plan.wave->outputs) outputs[name] = values.at(name);
+      } else if (stages_.IsOwn(stage + 1)) {
+        crossing = std::move(values);
+      } else {
+        link_.Send(stages_.RankOf(stage + 1), plan.stages[static_cast<size_t>(stage)].crossing,
+                   values, "eval.activations");
+      }
+    }
+  } catch (const CommError& error) {
+    return error.status();
+  }
+  WEFT_RETURN_IF_ERROR(link_.Flush());
+  return outputs;
+}
+
+Status Engine::InferStage(int stage, const MicroBatchContext& context, NamedTensors* values) {
+  const WavePlan::Stage& blocks = waves_[0].stages[static_cast<size_t>(stage)];
+  for (int b = blocks.first_block; b < blocks.end_block; ++b) {
+    const BlockSpec& spec = model_->spec.blocks[static_cast<size_t>(b)];
+    for (const int group : store_->GroupsOfOwner(spec.name)) store_->LaunchGather(group);
+    for (const int group : store_->GroupsOfOwner(spec.name))
+      WEFT_RETURN_IF_ERROR(store_->WaitGather(group));
+    ForwardBlock(model_->blocks[static_cast<size_t>(b)].get(), context, Keep::kNothing,
+                 tape_map_.needs_grad, values);
+    for (const int group : store_->GroupsOfOwner(spec.name)) store_->Release(group);
+  }
+  return OkStatus();
 }
 
 Status Engine::SlotDone(const Action& action) {

@@ -73,6 +73,10 @@ class Engine {
   // The same forward without tape or gradients: loss and metrics only.
   StatusOr<StepOutput> RunForward(int64_t step, std::span<const NamedTensors> micro_batches);
 
+  // What the first wave makes of one batch of any size, without dropout: its outputs on the last stage's ranks, nothing on
+  // the others. `inputs`: those of this rank's stages at least. Every rank calls it alike; between steps.
+  StatusOr<NamedTensors> Infer(const NamedTensors& inputs, int64_t samples);
+
   const Stages& stages() const { return stages_; }
   // Seconds that blocks took in the last step, forward and backward: what is left is communication and bubble.
   double compute_seconds() const { return compute_seconds_; }
@@ -123,6 +127,7 @@ class Engine {
   Status LaunchRound(int phase, int group, int round);
   // Parameters of a block over dp, where they are gathered block by block; `next`: the block that comes after it, or -1.
   Status UseBlock(int block, int next);
+  Status InferStage(int stage, const MicroBatchContext& context, NamedTensors* values);
   void LeaveBlock(int block);
   bool Recomputes(int block) const { return recomputes_[static_cast<size_t>(block)]; }
   bool IsPhantom(int micro_batch) const;
@@ -143,6 +148,7 @@ class Engine {
   RankProgram forward_program_;
   // By group: the first block with a parameter in it; num_blocks for those of joins only.
   std::vector<int> first_block_of_group_;
+  // ZeRO 3: not by the actions of the program, but around each block.
   bool gathers_by_block_ = false;
   StageLink link_;
   LossMeter losses_;

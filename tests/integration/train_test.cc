@@ -41,6 +41,26 @@ TEST(Train, LossesAreTheSameForEveryNumberOfRanks) {
   EXPECT_TRUE(std::filesystem::exists(tiny.Path("one/eval.json")));
 }
 
+// Pipelines and shards are layouts too: each of them, a kill in the middle, and a run that goes on under another one.
+TEST(Train, LossesAreTheSameUnderEveryLayout) {
+  TinyRun tiny;
+  ASSERT_EQ(tiny.Train("one", {"--set", "layout.dp=1"}).exit_code, 0);
+  const auto expected = tiny.LossBits("one");
+  const std::vector<std::string> pipeline = {
+      "--set", "layout.dp=2",          "--set", "layout.pp=2",
+      "--set", "eval.retrieval=false", "--set", "layout.schedule=ZB_H1"};
+  const std::vector<std::string> sharded = {"--set", "layout.dp=3", "--set", "layout.zero_stage=3"};
+  const ProgramResult zero3 = tiny.Train("sharded", sharded);
+  ASSERT_EQ(zero3.exit_code, 0) << zero3.output;
+  EXPECT_EQ(tiny.LossBits("sharded"), expected);
+
+  std::vector<std::string> killed = pipeline;
+  killed.insert(killed.end(), {"--inject", "kill:rank=3,step=9"});
+  const ProgramResult result = tiny.Train("killed", killed);
+  ASSERT_EQ(result.exit_code, 0) << result.output;
+  EXPECT_EQ(tiny.LossBits("killed"), expected);
+}
+
 TEST(Train, KilledWorkerIsReplacedAndLossesStayTheSame) {
   TinyRun tiny;
   ASSERT_EQ(tiny.Train("straight").exit_code, 0);

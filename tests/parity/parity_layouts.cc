@@ -139,6 +139,21 @@ std::vector<ParityLayout> ParityLayouts(int blocks, bool joins, bool encoder, in
       }
     }
   }
+  // Slots that the ranks cannot share evenly.
+  for (const int dp : {3, 5, 7}) {
+    ParityLayout layout;
+    layout.layout.set_dp(dp);
+    layout.layout.set_zero_stage(dp / 2);
+    add(layout);
+  }
+  ParityLayout uneven;
+  uneven.layout.set_dp(3);
+  uneven.layout.set_pp(2);
+  uneven.layout.set_zero_stage(3);
+  uneven.layout.set_gather(GATHER_MICRO_BATCH);
+  add(uneven);
+  uneven.layout.set_gather(GATHER_STEP);
+  add(uneven);
   const std::vector<Choice> all = AllValid(blocks, joins, encoder);
   std::set<Pair> open;
   for (const Choice& choice : all) open.merge(PairsOf(choice));
