@@ -77,7 +77,8 @@ void CheckRoberta(const Recipe& recipe, RecipeChecker* check) {
   check->Count(family + ".ffn", true, model.has_ffn() ? model.ffn() : 1, 1, 1 << 20,
                "base has 3072");
   check->Count(family + ".max_length", true, model.max_length(), 3, 1 << 20, "base has 512");
-  check->Count(family + ".vocab_size", true, model.vocab_size(), 6, 1 << 24, "base has 50265");
+  check->Count(family + ".vocab_size", true, model.vocab_size(), 261, 1 << 24,
+               "256 bytes and 5 special ids, and one for each merge of data.vocabulary");
   check->Rule(!model.has_position_rows() || model.position_rows() >= model.max_length() + 2,
               family + ".position_rows",
               "must be at least max_length + 2 = " + std::to_string(model.max_length() + 2) +
@@ -128,7 +129,8 @@ void CheckLlava(const Recipe& recipe, RecipeChecker* check) {
               "must leave heads of even width: rotary positions turn pairs");
   check->Count(family + ".ffn", model.has_ffn(), model.ffn(), 1, 1 << 20, "LLaMA-7B has 11008");
   check->Count(family + ".max_length", true, model.max_length(), 2, 1 << 20, "LLaVA has 2048");
-  check->Count(family + ".vocab_size", true, model.vocab_size(), 3, 1 << 24, "LLaMA has 32000");
+  check->Count(family + ".vocab_size", true, model.vocab_size(), 259, 1 << 24,
+               "256 bytes and 3 special ids, and one for each merge of data.vocabulary");
   check->Rule(model.norm_eps() > 0, family + ".norm_eps", "must be above 0; LLaMA-2 has 1e-5");
   check->Rule(model.rope_theta() > 1, family + ".rope_theta", "must be above 1; LLaMA has 1e4");
   CheckProbability(family + ".dropout", model.dropout(), check);

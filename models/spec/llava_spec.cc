@@ -150,7 +150,7 @@ BlockSpec MakeLanguageHead(const LlavaConfig& config, const std::string& input) 
   block.name = std::string(kLanguage) + "lm_head";
   block.tower = "language";
   ParamList params(&block, Decays);
-  params.RmsNorm(std::string(kLanguage) + "model.norm", config.width, NormRows::kOwn);
+  params.RmsNorm(std::string(kLanguage) + "model.norm", config.width, NormRows::kAll);
   params.Add(block.name + ".weight", {config.vocab_size, config.width}, Init::Normal(0.02)).tp_dim =
       0;
   block.forward_flops = LinearFlops(config.max_length, config.vocab_size, config.width);

@@ -10,8 +10,8 @@
 // scalar a micro-batch.
 //
 // Sequence parallelism: the tower's rows are split from the end of its embeddings to the begin of the projector, the
-// language model's from the end of its embeddings to the head, whose norm works on a rank's own rows. Embeddings and
-// projector work on all rows on every rank.
+// language model's from the end of its embeddings to the begin of the head. Embeddings, projector and head work on all
+// rows on every rank, so that of their parameters no gradient is partial.
 // Errors: InvalidArgument, naming `model.llava.FIELD`. Thread rule: pure functions.
 #pragma once
 

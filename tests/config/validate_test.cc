@@ -137,7 +137,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"model.roberta.heads=0", "model.roberta.heads"},
                       Case{"model.roberta.ffn=0", "model.roberta.ffn"},
                       Case{"model.roberta.max_length=2", "model.roberta.max_length"},
-                      Case{"model.roberta.vocab_size=5", "model.roberta.vocab_size"},
+                      Case{"model.roberta.vocab_size=260", "model.roberta.vocab_size"},
                       Case{"model.roberta.position_rows=513", "model.roberta.position_rows"},
                       Case{"model.roberta.dropout=1", "model.roberta.dropout"},
                       Case{"model.roberta.attention_dropout=-1",
@@ -164,7 +164,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Case{"model.llava.width=36", "model.llava.heads"},
                       Case{"model.llava.kv_heads=3", "model.llava.kv_heads"},
                       Case{"model.llava.ffn=0", "model.llava.ffn"},
-                      Case{"model.llava.vocab_size=2", "model.llava.vocab_size"},
+                      Case{"model.llava.vocab_size=258", "model.llava.vocab_size"},
                       Case{"model.llava.norm_eps=0", "model.llava.norm_eps"},
                       Case{"model.llava.rope_theta=1", "model.llava.rope_theta"},
                       Case{"model.llava.dropout=1", "model.llava.dropout"}));

@@ -133,10 +133,8 @@ TEST(LlavaSpecTest, KeyAndValueHeadsAreRepeatedOverMoreRanks) {
 TEST(LlavaSpecTest, RowsAreSplitInsideTheTowers) {
   for (const BlockSpec& block : Spec(Tiny()).blocks) {
     const bool layer = block.name.find(".layers.") != std::string::npos;
-    for (const ParamSpec& param : block.params) {
-      const bool own_rows = layer || param.name == "language_model.model.norm.weight";
-      EXPECT_EQ(param.sequence_partial, own_rows && param.tp_dim < 0) << param.name;
-    }
+    for (const ParamSpec& param : block.params)
+      EXPECT_EQ(param.sequence_partial, layer && param.tp_dim < 0) << param.name;
     for (const ActivationSpec& output : block.outputs)
       EXPECT_EQ(output.sequence, output.name.ends_with(".out")) << output.name;
   }
