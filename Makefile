@@ -7,7 +7,7 @@ export STEPS KILL FRESH
 export ARGS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo cuda debug tsan format check-format lint clean
+.PHONY: help setup build test demo parity cuda debug tsan format check-format lint clean
 
 help: ## List every target
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -24,6 +24,11 @@ test: build ## Build and run every test (PRESET=..., ARGS='-R name' for some)
 demo: setup ## Pretrain a small CLIP on real pictures and show what it learned (STEPS=n, KILL=1, FRESH=1)
 	@tools/build.sh $(PRESET) weft weft-worker
 	@tools/demo.sh
+
+parity: setup ## Compare every model under every layout with one process (build/reports/parity.json)
+	@tools/build.sh $(PRESET) weft_parity
+	@mkdir -p build/reports
+	@build/$(PRESET)/bin/weft_parity --json build/reports/parity.json
 
 cuda: setup ## Build the CUDA and NCCL code, where the CUDA toolkit is
 	@tools/find_cuda.sh

@@ -171,8 +171,8 @@ std::vector<NamedTensors> ParityBatches(const Recipe& recipe, const std::vector<
                                         int64_t step) {
   std::vector<NamedTensors> batches;
   for (const int slot : slots) {
-    for (int m = 0; m < kMicroBatches; ++m) {
-      Draw draw(step, slot * kMicroBatches + m);
+    for (int m = 0; m < recipe.batch().micro_batches(); ++m) {
+      Draw draw(step, slot * recipe.batch().micro_batches() + m);
       if (recipe.model().has_clip()) {
         batches.push_back(ClipBatch(recipe.model().clip(), &draw));
       } else if (recipe.model().has_roberta()) {

@@ -18,6 +18,9 @@
 namespace weft::testing {
 namespace {
 
+// Long runs see the same batches again, so that there is something to learn.
+constexpr int64_t kBatches = 8;
+
 StatePiece PieceOf(const StateSlice& slice) {
   StatePiece piece;
   piece.name = slice.name;
@@ -58,6 +61,9 @@ Status Place(const StatePiece& piece, Trajectory* trajectory) {
   return OkStatus();
 }
 
+// LibTorch's messages go on with a stack.
+std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
+
 double RelativeError(double a, double b) { return std::abs(a - b) / std::max(std::abs(b), 1e-3); }
 
 }  // namespace
@@ -72,7 +78,8 @@ StatusOr<RankPart> RunParityRank(const Recipe& recipe, const AxisCommunicators& 
   WEFT_RETURN_IF_ERROR(rank->parameters().Publish());
   RankPart part;
   for (int64_t step = 0; step < recipe.steps(); ++step) {
-    const std::vector<NamedTensors> batches = ParityBatches(recipe, rank->parallel().slots(), step);
+    const std::vector<NamedTensors> batches =
+        ParityBatches(recipe, rank->parallel().slots(), step % kBatches);
     WEFT_ASSIGN_OR_RETURN(const StepResult result, TrainStepOn(rank.get(), step, batches));
     part.losses.push_back(result.loss);
     part.norms.push_back(result.grad_norm);
@@ -100,7 +107,7 @@ StatusOr<Trajectory> RunOnThreads(const Recipe& recipe) {
       try {
         part = RunParityRank(recipe, axes);
       } catch (const std::exception& error) {
-        part = Internal(error.what());
+        part = Internal(FirstLine(error.what()));
       }
       if (part.ok()) {
         parts[r] = std::move(*part);
