@@ -17,6 +17,7 @@
 #include "coordinator/agent_links.h"
 #include "coordinator/checkpoint_ledger.h"
 #include "coordinator/console.h"
+#include "coordinator/hang_inquiry.h"
 #include "coordinator/journal.h"
 #include "coordinator/recovery_timeline.h"
 #include "coordinator/run_directory.h"
@@ -32,6 +33,8 @@ constexpr auto kTick = std::chrono::milliseconds(100);
 constexpr auto kPaused = std::chrono::seconds(2);
 constexpr auto kWaitIsNews = std::chrono::seconds(1);
 constexpr auto kGoodbye = std::chrono::seconds(2);
+// Of each rank, when one hangs.
+constexpr int kOperationsOfARank = 16;
 
 int64_t UnixMs() {
   return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -85,6 +88,8 @@ class Coordinator {
 
   // ---- decisions
   void DecideAndAct();
+  void LookForHangs(TimePoint now);
+  std::string ReportInquiry(int rank);
   void Perform(const MembershipAction& action);
   void Activate();
   void Spawn(const MembershipAction& action);
@@ -114,6 +119,7 @@ class Coordinator {
   std::string last_reason_;
   std::string said_;  // of what is waited for
   FailureDetector detector_;
+  HangInquiry inquiry_;
   std::vector<ProgressReport> progress_;  // by rank, of the current generation
   RecoveryTimeline recovery_;
   std::vector<Recovery> recoveries_;
@@ -280,6 +286,8 @@ void Coordinator::OnWorkerMessage(Token token, const control::FromWorker& from) 
                               &state_);
     case control::WorkerMessage::kFailed:
       return OnFailed(rank, message.failed());
+    case control::WorkerMessage::kFlightDump:
+      return inquiry_.OnDump(rank, message.flight_dump());
     case control::WorkerMessage::BODY_NOT_SET:
       return;
   }
@@ -366,11 +374,36 @@ void Coordinator::OnTick() {
   const bool lives = state_.phase == MembershipPhase::kSpawning ||
                      state_.phase == MembershipPhase::kStarting ||
                      state_.phase == MembershipPhase::kRunning;
-  if (lives) {
-    const HangVerdict hang = detector_.Check(now);
-    if (hang.rank >= 0) OnHang(now, state_.token, hang.rank, hang.verdict, &state_);
-  }
+  if (lives) LookForHangs(now);
   DecideAndAct();
+}
+
+void Coordinator::LookForHangs(TimePoint now) {
+  const HangVerdict hang = detector_.Check(now);
+  if (hang.rank < 0) return inquiry_.Reset(options_.membership.world_size);
+  switch (inquiry_.OnVerdict(now)) {
+    case HangInquiry::Next::kAsk: {
+      control::CoordinatorMessage message;
+      message.mutable_dump_recorder()->set_last(kOperationsOfARank);
+      for (int rank = 0; rank < options_.membership.world_size; ++rank) SendToRank(rank, message);
+      return;
+    }
+    case HangInquiry::Next::kWait:
+      return;
+    case HangInquiry::Next::kDecide:
+      OnHang(now, state_.token, hang.rank, hang.verdict + ReportInquiry(hang.rank), &state_);
+  }
+}
+
+// What the ranks did last goes to a file beside their logs; the verdict gets the operation of `rank` and the file's name.
+std::string Coordinator::ReportInquiry(int rank) {
+  const std::string path = JoinPath(
+      directory_->log_dir(), "operations.g" + std::to_string(state_.token.generation) + ".log");
+  const Status written = WriteFileDurably(PosixFileSystem(), path, inquiry_.Report());
+  if (!written.ok()) WEFT_LOG(WARNING) << "the last operations: " << written;
+  const std::string last = inquiry_.LastOperation(rank);
+  return (last.empty() ? "" : "; its last operation: " + last) +
+         (written.ok() ? "; the last operations of all ranks are in " + path : "");
 }
 
 void Coordinator::Deliver(const std::vector<LedgerMessage>& messages) {
@@ -482,6 +515,7 @@ void Coordinator::Activate() {
   }
   const TimePoint now = Clock::now();
   detector_.Reset(now, options_.membership.world_size);
+  inquiry_.Reset(options_.membership.world_size);
   progress_.assign(static_cast<size_t>(options_.membership.world_size), ProgressReport{});
   Deliver(committer_->OnGeneration(now, state_.token, options_.membership.world_size));
 }

@@ -15,6 +15,7 @@
 #include "cluster/comm/tcp_communicator.h"
 #include "cluster/rpc/worker_channel.h"
 #include "parallel/memory.h"
+#include "worker/flight_dump.h"
 #include "worker/progress_reporter.h"
 #include "worker/saver.h"
 #include "worker/session.h"
@@ -89,15 +90,18 @@ Status Train(const control::Start& start, WorkerChannel* channel, Listener* list
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
                         Session::Create(start, channel->token(), listener, PosixFileSystem()));
   progress->SetOperationSource([&session] { return session->CurrentOperation(); });
+  channel->SetFlightSource(
+      [&session](int last) { return DumpFlightRecorder(session->flight_recorder(), last); });
   SaverOptions options;
   options.rank = start.rank();
   options.world_size = start.world_size();
   Saver saver(options, PosixFileSystem(), channel);
-  // Caught here, so that the operation source is gone before the session that it looks into.
+  // Caught here, so that what looks into the session is gone before it.
   const Status status =
       CatchExceptions([&] { return Trainer(session.get(), &saver, channel, progress).Run(); });
   if (!status.ok()) session->Abort(status);
   progress->SetOperationSource(nullptr);
+  channel->SetFlightSource(nullptr);
   return status;
 }
 

@@ -42,6 +42,7 @@ Status Session::Connect(const control::Start& start, const control::Token& token
     options.epoch = token.epoch();
     options.generation = token.generation();
     options.timeout = timeout;
+    options.recorder = &flight_recorder_;
     WEFT_ASSIGN_OR_RETURN(const ParallelDims dims, MakeParallelDims(recipe_));
     WEFT_ASSIGN_OR_RETURN(communicators_, ConnectMesh(dims, options, *listener));
   }

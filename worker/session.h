@@ -52,6 +52,8 @@ class Session {
   std::string CurrentOperation() const;
   // Ends the operations of every axis, so that peers on all of them hear of a failure.
   void Abort(const Status& reason) { communicators_.Abort(reason); }
+  // The last operations of all its communicators.
+  const FlightRecorder& flight_recorder() const { return flight_recorder_; }
 
  private:
   explicit Session(Recipe recipe) : recipe_(std::move(recipe)) {}
@@ -73,6 +75,7 @@ class Session {
   ModelSpec spec_;
 
   // In the order of construction; later ones point into earlier ones.
+  FlightRecorder flight_recorder_;
   MeshCommunicators communicators_;
   std::unique_ptr<RankState> state_;
   std::unique_ptr<BatchStream> batches_;

@@ -9,7 +9,8 @@ namespace weft {
 namespace {
 
 std::string Describe(const FlightRecorder::Entry& entry, TimePoint now) {
-  std::string line = "#" + std::to_string(entry.sequence) + " " + entry.operation + " " +
+  std::string line = (entry.axis.empty() ? "" : entry.axis + " ") + "#" +
+                     std::to_string(entry.sequence) + " " + entry.operation + " " +
                      HumanBytes(static_cast<double>(entry.bytes)) + " ";
   const auto since = [](TimePoint from, TimePoint to) {
     return HumanSeconds(ToSeconds(to - from));
@@ -33,11 +34,13 @@ std::string Describe(const FlightRecorder::Entry& entry, TimePoint now) {
 
 FlightRecorder::FlightRecorder(size_t capacity) : ring_(capacity) { WEFT_CHECK_GE(capacity, 1u); }
 
-uint64_t FlightRecorder::Enqueued(std::string operation, uint64_t sequence, uint64_t bytes) {
+uint64_t FlightRecorder::Enqueued(std::string operation, uint64_t sequence, uint64_t bytes,
+                                  std::string axis) {
   MutexLock lock(mutex_);
   const uint64_t id = next_id_++;
   ring_[id % ring_.size()] = {.id = id,
                               .operation = std::move(operation),
+                              .axis = std::move(axis),
                               .sequence = sequence,
                               .bytes = bytes,
                               .enqueued = Clock::now()};

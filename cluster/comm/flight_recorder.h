@@ -20,8 +20,10 @@ class FlightRecorder {
 
   struct Entry {
     uint64_t id = 0;
-    // "all_to_all grads.exchange"
+    // "all_to_all grads.exchange", "send act.3 to rank 5"
     std::string operation;
+    // The group that it is among: "dp.0"; "" if there is one only.
+    std::string axis;
     // Of the Work.
     uint64_t sequence = 0;
     uint64_t bytes = 0;
@@ -36,7 +38,8 @@ class FlightRecorder {
 
   // Notes a new operation; the id is for the calls below, which do nothing once the entry has been
   // overwritten.
-  uint64_t Enqueued(std::string operation, uint64_t sequence, uint64_t bytes);
+  uint64_t Enqueued(std::string operation, uint64_t sequence, uint64_t bytes,
+                    std::string axis = "");
   void Started(uint64_t id);
   void Ended(uint64_t id, bool ok);
 
@@ -44,8 +47,8 @@ class FlightRecorder {
   uint64_t ended_count() const;
   // Oldest first.
   std::vector<Entry> Entries() const;
-  // One line an operation, oldest first: "#812 all_to_all grads.exchange 40.0 MiB started, running
-  // for 3.2s".
+  // One line an operation, oldest first: "dp.0 #812 all_to_all grads.exchange 40.0 MiB started,
+  // running for 3.2s".
   std::string Snapshot() const;
 
  private:

@@ -56,6 +56,7 @@ StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeInProcessCommunicators(
     LinkedCommunicatorParts& own = parts[static_cast<size_t>(rank)];
     WEFT_ASSIGN_OR_RETURN(own.sleeper, Sleeper::Create(segment));
     own.members.rank = rank;
+    own.group = options.group;
     own.members.world_ranks = options.world_ranks;
     own.members.links.resize(static_cast<size_t>(size));
     own.recorder =

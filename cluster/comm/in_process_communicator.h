@@ -8,6 +8,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "cluster/base/status.h"
@@ -19,6 +20,8 @@ namespace weft {
 struct InProcessOptions {
   // By rank, or empty: none. They must outlive the communicators.
   std::vector<FlightRecorder*> recorders;
+  // "dp.0", for the recorders.
+  std::string group;
   // What messages call the ranks: their numbers in the whole world; empty: the same numbers.
   std::vector<int> world_ranks;
   // All ranks of the run, as TcpOptions has it; 0: those of these communicators.

@@ -50,6 +50,7 @@ class LinkedCommunicator : public Communicator {
  public:
   explicit LinkedCommunicator(LinkedCommunicatorParts parts)
       : members_(std::move(parts.members)),
+        group_(std::move(parts.group)),
         recorder_(parts.recorder),
         sends_to_(members_.links.size(), 0),
         receives_from_(members_.links.size(), 0),
@@ -89,6 +90,7 @@ class LinkedCommunicator : public Communicator {
   WorkPtr Submit(Operation operation, const char* verb, size_t bytes, const OpOptions& options);
 
   const Members members_;
+  const std::string group_;
   FlightRecorder* const recorder_;
 
   // The caller's thread only.
@@ -203,8 +205,13 @@ WorkPtr LinkedCommunicator::Submit(Operation operation, const char* verb, size_t
   const std::shared_ptr<OpState> state = operation.state;
   const std::string named = options.name.empty() ? verb : verb + (" " + options.name);
   state->what = named + " #" + std::to_string(state->identity.sequence);
-  if (recorder_ != nullptr)
-    state->record = recorder_->Enqueued(named, state->identity.sequence, bytes);
+  if (recorder_ != nullptr) {
+    const Message& message = operation.message;
+    const bool sends = message.direction == Message::Direction::kSend;
+    const std::string peer =
+        message.peer < 0 ? "" : (sends ? " to " : " from ") + members_.Name(message.peer);
+    state->record = recorder_->Enqueued(named + peer, state->identity.sequence, bytes, group_);
+  }
   thread_.Submit(std::move(operation));
   return std::make_unique<LinkedWork>(&thread_, state, options.timeout);
 }

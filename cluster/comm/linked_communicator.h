@@ -4,6 +4,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "cluster/comm/communicator.h"
 #include "cluster/comm/doorbell.h"
@@ -15,6 +16,8 @@ namespace weft {
 struct LinkedCommunicatorParts {
   Members members;
   std::unique_ptr<Sleeper> sleeper;
+  // "dp.0", for the recorder.
+  std::string group;
   // Optional; must outlive the communicator.
   FlightRecorder* recorder = nullptr;
   // Looks without progress before it sleeps; 0 where ranks of a host are more than its cores.

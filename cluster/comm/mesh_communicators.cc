@@ -43,6 +43,7 @@ Status MakeInProcessGroup(const Mesh& mesh, Axis axis, int first,
                           std::vector<MeshCommunicators>* ranks) {
   InProcessOptions options;
   options.world_ranks = mesh.Group(axis, first);
+  options.group = GroupName(mesh, axis, first);
   options.ranks_on_host = mesh.world_size();
   for (const int rank : options.world_ranks) {
     if (!recorders.empty()) options.recorders.push_back(recorders[static_cast<size_t>(rank)]);

@@ -224,6 +224,7 @@ StatusOr<std::unique_ptr<Communicator>> MeshBuilder::Finish() {
   LinkedCommunicatorParts parts;
   parts.members.rank = options_.rank;
   parts.members.world_ranks = options_.world_ranks;
+  parts.group = options_.group;
   parts.recorder = options_.recorder;
   int ranks_on_host = 1;
   for (int rank = 0; rank < size_; ++rank) {

@@ -18,12 +18,17 @@ struct WorkerChannel::Impl {
 
   void ReadLoop();
   void Deliver(const control::Frame& frame);
+  Status Send(const control::WorkerMessage& message);
+  void AnswerDump(const control::DumpRecorder& request);
 
   const WorkerChannelOptions options;
   BlockingSocket socket;
   std::thread reader;
 
   Mutex send_mutex;  // held over a whole frame
+
+  Mutex flight_mutex;  // held while the source runs
+  std::function<control::FlightDump(int)> flight_source WEFT_GUARDED_BY(flight_mutex);
 
   mutable Mutex mutex;
   CondVar changed;
@@ -60,6 +65,7 @@ void WorkerChannel::Impl::Deliver(const control::Frame& frame) {
     return;
   }
   const control::CoordinatorMessage& message = frame.to_worker().message();
+  if (message.has_dump_recorder()) return AnswerDump(message.dump_recorder());
   MutexLock lock(mutex);
   if (message.has_stop()) {
     stop_requested = true;
@@ -69,6 +75,30 @@ void WorkerChannel::Impl::Deliver(const control::Frame& frame) {
   if (message.has_start()) token = frame.token();
   inbox.push_back(message);
   changed.NotifyAll();
+}
+
+Status WorkerChannel::Impl::Send(const control::WorkerMessage& message) {
+  control::Frame frame;
+  {
+    MutexLock lock(mutex);
+    if (!lost.ok()) return lost;
+    *frame.mutable_token() = token;
+  }
+  frame.mutable_from_worker()->set_rank(options.rank);
+  *frame.mutable_from_worker()->mutable_message() = message;
+  MutexLock lock(send_mutex);
+  return socket.Send(frame, Clock::now() + options.send_timeout).WithContext("send to the agent");
+}
+
+void WorkerChannel::Impl::AnswerDump(const control::DumpRecorder& request) {
+  control::WorkerMessage message;
+  message.mutable_flight_dump();  // also without a source: nobody waits for it then
+  {
+    MutexLock lock(flight_mutex);
+    if (flight_source) *message.mutable_flight_dump() = flight_source(request.last());
+  }
+  const Status sent = Send(message);
+  if (!sent.ok()) WEFT_LOG(WARNING) << "the last operations: " << sent;
 }
 
 WorkerChannel::WorkerChannel(WorkerChannelOptions options)
@@ -89,18 +119,11 @@ WorkerChannel::~WorkerChannel() {
   impl_->reader.join();
 }
 
-Status WorkerChannel::Send(const control::WorkerMessage& message) {
-  control::Frame frame;
-  {
-    MutexLock lock(impl_->mutex);
-    if (!impl_->lost.ok()) return impl_->lost;
-    *frame.mutable_token() = impl_->token;
-  }
-  frame.mutable_from_worker()->set_rank(impl_->options.rank);
-  *frame.mutable_from_worker()->mutable_message() = message;
-  MutexLock lock(impl_->send_mutex);
-  return impl_->socket.Send(frame, Clock::now() + impl_->options.send_timeout)
-      .WithContext("send to the agent");
+Status WorkerChannel::Send(const control::WorkerMessage& message) { return impl_->Send(message); }
+
+void WorkerChannel::SetFlightSource(std::function<control::FlightDump(int last)> source) {
+  MutexLock lock(impl_->flight_mutex);
+  impl_->flight_source = std::move(source);
 }
 
 StatusOr<control::CoordinatorMessage> WorkerChannel::Receive(TimePoint deadline) {

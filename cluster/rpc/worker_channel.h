@@ -41,8 +41,13 @@ class WorkerChannel {
   WorkerChannel& operator=(const WorkerChannel&) = delete;
 
   Status Send(const control::WorkerMessage& message);
-  // The next Start, SaveGrant or SaveOutcome. A Stop is not queued: it sets stop_requested().
+  // The next Start, SaveGrant or SaveOutcome. A Stop is not queued: it sets stop_requested(). A
+  // DumpRecorder is answered at once.
   StatusOr<control::CoordinatorMessage> Receive(TimePoint deadline);
+
+  // The last operations for a DumpRecorder, called on the reader thread; nullptr: none. Must stay
+  // callable until it is replaced.
+  void SetFlightSource(std::function<control::FlightDump(int last)> source);
 
   bool stop_requested() const;
   // Why; "" before.

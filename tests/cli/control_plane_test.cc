@@ -253,9 +253,15 @@ TEST_F(ControlPlane, AHangIsFoundNamedAndCured) {
   const ProgramResult result = Train("a", {"--set", "run.hang_floor_s=1"});
   EXPECT_EQ(result.exit_code, 0) << result.output;
   ASSERT_EQ(Events("a", "worker_lost").size(), 1u);
-  EXPECT_NE(Events("a", "worker_lost")[0].at("text").get<std::string>().find("rank 1"),
+  const auto verdict = Events("a", "worker_lost")[0].at("text").get<std::string>();
+  EXPECT_NE(verdict.find("rank 1"), std::string::npos) << verdict;
+  // With what the ranks did last.
+  EXPECT_NE(verdict.find("its last operation: #0 exchange of rank 1 (0 B), running for"),
             std::string::npos)
-      << result.output;
+      << verdict;
+  std::ifstream file(dir_ / "a/logs/operations.g1.log");
+  const std::string operations((std::istreambuf_iterator<char>(file)), {});
+  EXPECT_NE(operations.find("rank 0:\n  #0 exchange of rank 0"), std::string::npos) << operations;
 }
 
 TEST_F(ControlPlane, AFailedSaveDoesNotEndTraining) {

@@ -40,7 +40,8 @@ TEST(FlightRecorderTest, FollowsTheStatesAndIgnoresOverwrittenEntries) {
 
 TEST(FlightRecorderTest, CommunicatorsNoteTheirOperations) {
   FlightRecorder recorder;
-  auto ranks = MakeInProcessCommunicators(2, {.recorders = {&recorder, nullptr}});
+  auto ranks = MakeInProcessCommunicators(
+      2, {.recorders = {&recorder, nullptr}, .group = "tp.4", .world_ranks = {4, 5}});
   ASSERT_TRUE(ranks.ok()) << ranks.status();
   float a = 1;
   float b = 2;
@@ -48,15 +49,19 @@ TEST(FlightRecorderTest, CommunicatorsNoteTheirOperations) {
   WorkPtr other = (*ranks)[1]->AllReduce(&b, 1, DType::kFloat32, ReduceOp::kSum, {.name = "loss"});
   ASSERT_TRUE(first->Wait().ok());
   ASSERT_TRUE(other->Wait().ok());
+  WorkPtr message = (*ranks)[0]->Send(&a, 4, 1, {.name = "act"});
+  ASSERT_TRUE(message->Wait().ok());
   WorkPtr second = (*ranks)[0]->Barrier({.name = "end"});
   (*ranks)[0]->Abort(Cancelled("enough"));
   EXPECT_FALSE(second->Wait().ok());
   const auto entries = recorder.Entries();
-  ASSERT_EQ(entries.size(), 2u);
+  ASSERT_EQ(entries.size(), 3u);
   EXPECT_EQ(entries[0].operation, "all_reduce loss");
   EXPECT_EQ(entries[0].state, State::kDone);
   EXPECT_EQ(entries[0].bytes, 4u);
-  EXPECT_EQ(entries[1].state, State::kFailed);
+  EXPECT_EQ(entries[0].axis, "tp.4");
+  EXPECT_EQ(entries[1].operation, "send act to rank 5");
+  EXPECT_EQ(entries[2].state, State::kFailed);
 }
 
 }  // namespace

@@ -79,6 +79,28 @@ TEST_F(WorkerChannelTest, AStopSetsAFlagAndIsNotQueued) {
             StatusCode::kDeadlineExceeded);
 }
 
+// By the reader thread: the one that hangs could not.
+TEST_F(WorkerChannelTest, ADumpIsAnsweredAtOnce) {
+  control::CoordinatorMessage request;
+  request.mutable_dump_recorder()->set_last(3);
+  const auto answer = [&] {
+    EXPECT_TRUE(agent_->Send(ToWorker(request), Soon()).ok());
+    auto frame = agent_->Receive(Soon());
+    EXPECT_TRUE(frame.ok()) << frame.status();
+    EXPECT_TRUE(frame->from_worker().message().has_flight_dump());
+    return frame->from_worker().message().flight_dump();
+  };
+  EXPECT_EQ(answer().operations_size(), 0);
+  channel_->SetFlightSource([](int last) {
+    control::FlightDump dump;
+    dump.add_operations()->set_sequence(static_cast<uint64_t>(last));
+    return dump;
+  });
+  EXPECT_EQ(answer().operations(0).sequence(), 3u);
+  channel_->SetFlightSource(nullptr);
+  EXPECT_EQ(answer().operations_size(), 0);
+}
+
 TEST_F(WorkerChannelTest, TheAgentsDeathEndsAWaitAndCallsOnLost) {
   std::thread killer([this] {
     std::this_thread::sleep_for(milliseconds(20));

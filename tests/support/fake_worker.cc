@@ -123,6 +123,12 @@ class FakeWorker {
     Peers peers(rank_, listener);
     WEFT_RETURN_IF_ERROR(peers.Join(start_));
     WEFT_RETURN_IF_ERROR(Load());
+    channel_.SetFlightSource([this](int) {
+      control::FlightDump dump;
+      dump.add_operations()->set_operation("exchange of rank " + std::to_string(rank_));
+      dump.mutable_operations(0)->set_state(control::FlightOperation::STARTED);
+      return dump;
+    });
     return Train(&peers);
   }
 
