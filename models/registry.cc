@@ -2,7 +2,9 @@
 
 #include "models/clip/clip.h"
 #include "models/layers/patches.h"
+#include "models/roberta/roberta.h"
 #include "models/spec/clip_spec.h"
+#include "models/spec/roberta_spec.h"
 
 namespace weft {
 namespace {
@@ -35,7 +37,10 @@ StatusOr<std::unique_ptr<Model>> MakeModel(const Recipe& recipe, const ModelSpec
       WEFT_ASSIGN_OR_RETURN(const ClipConfig config, ResolveClip(recipe.model().clip()));
       return MakeClip(config, spec, norm, store);
     }
-    case ModelRecipe::kRoberta:
+    case ModelRecipe::kRoberta: {
+      WEFT_ASSIGN_OR_RETURN(const RobertaConfig config, ResolveRoberta(recipe.model().roberta()));
+      return MakeRoberta(config, spec, store);
+    }
     case ModelRecipe::kLlava:
       return InvalidArgument("model: this build knows the sizes of " + spec.family +
                              ", but cannot train it");

@@ -11,9 +11,11 @@
 #include <utility>
 
 #include "cluster/base/logging.h"
+#include "models/layers/dealt_block.h"
 #include "models/layers/embedding.h"
 #include "models/layers/layer_norm.h"
 #include "models/layers/linear.h"
+#include "models/layers/token_rows.h"
 #include "models/layers/transformer_block.h"
 #include "models/losses/contrastive.h"
 
@@ -35,8 +37,9 @@ at::Tensor UnitRows(const at::Tensor& x_BE) {
 class VisionEmbed : public Block {
  public:
   VisionEmbed(const BlockSpec& spec, int64_t patch_size, const PixelNorm& norm,
-              ParameterStore* store)
+              const TensorAxis& axis, ParameterStore* store)
       : Block(spec, ParametersOf(spec.params, store)),
+        axis_(axis),
         patch_size_(patch_size),
         norm_(norm),
         class_embedding_(store->Get("visual.class_embedding")),
@@ -51,10 +54,11 @@ class VisionEmbed : public Block {
     const at::Tensor cls =
         class_embedding_->value.expand({patches_BPW.size(0), 1, patches_BPW.size(2)});
     const at::Tensor x_BSW = at::add(at::cat({cls, patches_BPW}, 1), positional_->value);
-    return {ln_pre_(x_BSW)};
+    return {SplitTokens(ln_pre_(x_BSW), axis_, spec().name)};
   }
 
  private:
+  TensorAxis axis_;
   int64_t patch_size_;
   PixelNorm norm_;
   Parameter* class_embedding_;
@@ -65,71 +69,93 @@ class VisionEmbed : public Block {
 
 class VisionHead : public Block {
  public:
-  VisionHead(const BlockSpec& spec, ParameterStore* store)
+  VisionHead(const BlockSpec& spec, const TensorAxis& axis, ParameterStore* store)
       : Block(spec, ParametersOf(spec.params, store)),
+        axis_(axis),
         ln_post_(MakeNorm(store, "visual.ln_post")),
         proj_(store->Get("visual.proj"), nullptr, WeightLayout::kInOut) {}
 
   std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
-                                  const MicroBatchContext&) override {
-    return {UnitRows(proj_(ln_post_(inputs[0].select(1, 0))))};
+                                  const MicroBatchContext& context) override {
+    const at::Tensor x_BSW =
+        JoinTokens(inputs[0], context.samples, spec().inputs[0].dims[0], axis_, spec().name);
+    return {UnitRows(proj_(ln_post_(x_BSW.select(1, 0))))};
   }
 
  private:
+  TensorAxis axis_;
   LayerNorm ln_post_;
   Linear proj_;
 };
 
 class TextEmbed : public Block {
  public:
-  TextEmbed(const BlockSpec& spec, ParameterStore* store)
+  TextEmbed(const BlockSpec& spec, const TensorAxis& axis, ParameterStore* store)
       : Block(spec, ParametersOf(spec.params, store)),
-        tokens_(store->Get("token_embedding.weight")),
+        axis_(axis),
+        tokens_(store->Get("token_embedding.weight"), axis),
         positional_(store->Get("positional_embedding")) {}
 
   std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
                                   const MicroBatchContext&) override {
-    return {at::add(tokens_(inputs[0]), positional_->value)};
+    const at::Tensor x_BSW = at::add(tokens_(inputs[0]), positional_->value);
+    return {SplitTokens(x_BSW, axis_, spec().name)};
   }
 
  private:
-  Embedding tokens_;
+  TensorAxis axis_;
+  VocabEmbedding tokens_;
   Parameter* positional_;
 };
 
 class TextHead : public Block {
  public:
-  TextHead(const BlockSpec& spec, ParameterStore* store)
+  TextHead(const BlockSpec& spec, const TensorAxis& axis, ParameterStore* store)
       : Block(spec, ParametersOf(spec.params, store)),
+        axis_(axis),
         ln_final_(MakeNorm(store, "ln_final")),
         projection_(store->Get("text_projection"), nullptr, WeightLayout::kInOut) {}
 
   // ln_final works on rows, so only the end-of-text rows need it.
   std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
-                                  const MicroBatchContext&) override {
-    const at::Tensor& x_BSW = inputs[0];
+                                  const MicroBatchContext& context) override {
+    const at::Tensor x_BSW =
+        JoinTokens(inputs[0], context.samples, spec().inputs[0].dims[0], axis_, spec().name);
     const at::Tensor rows = at::arange(x_BSW.size(0)).mul_(x_BSW.size(1)).add_(inputs[1]);
     const at::Tensor eot_BW = at::index_select(x_BSW.flatten(0, 1), 0, rows);
     return {UnitRows(projection_(ln_final_(eot_BW)))};
   }
 
  private:
+  TensorAxis axis_;
   LayerNorm ln_final_;
   Linear projection_;
 };
 
-std::unique_ptr<Block> MakeBlock(const ClipConfig& config, const BlockSpec& spec,
-                                 const PixelNorm& norm, ParameterStore* store) {
+std::unique_ptr<Block> MakePlainBlock(const ClipConfig& config, const BlockSpec& spec,
+                                      const PixelNorm& norm, const TensorAxis& axis,
+                                      ParameterStore* store) {
   if (spec.name == "visual.embed")
-    return std::make_unique<VisionEmbed>(spec, config.patch_size, norm, store);
-  if (spec.name == "visual.head") return std::make_unique<VisionHead>(spec, store);
-  if (spec.name == "text.embed") return std::make_unique<TextEmbed>(spec, store);
-  if (spec.name == "text.head") return std::make_unique<TextHead>(spec, store);
+    return std::make_unique<VisionEmbed>(spec, config.patch_size, norm, axis, store);
+  if (spec.name == "visual.head") return std::make_unique<VisionHead>(spec, axis, store);
+  if (spec.name == "text.embed") return std::make_unique<TextEmbed>(spec, axis, store);
+  if (spec.name == "text.head") return std::make_unique<TextHead>(spec, axis, store);
   TransformerOptions options;
   options.heads = spec.tower == "visual" ? config.vision_heads : config.text_heads;
   options.causal = spec.tower == "text";
   options.norm_eps = kNormEps;
-  return std::make_unique<TransformerBlock>(spec, options, TensorAxis{}, store);
+  options.hidden_dropout = config.dropout;
+  options.attention_dropout = config.attention_dropout;
+  return std::make_unique<TransformerBlock>(spec, options, axis, store);
+}
+
+std::unique_ptr<Block> MakeBlock(const ClipConfig& config, const BlockSpec& spec,
+                                 const PixelNorm& norm, ParameterStore* store) {
+  if (!store->Holds(spec.params)) return nullptr;
+  const TensorAxis axis = store->context().tensor();
+  if (!IsDealt(spec)) return MakePlainBlock(config, spec, norm, axis, store);
+  return std::make_unique<DealtBlock>(MakePlainBlock(config, spec, norm, TensorAxis{}, store),
+                                      axis);
 }
 
 // The output `name` of the tower's blocks, run one after the other without a tape.
@@ -138,6 +164,7 @@ at::Tensor RunTower(Model* model, const std::string& tower, NamedTensors values,
   const at::NoGradGuard no_grad;
   MicroBatchContext context;
   context.training = false;
+  context.samples = values.begin()->second.size(0);
   for (const auto& block : model->blocks) {
     if (block == nullptr || block->spec().tower != tower) continue;
     std::vector<at::Tensor> inputs;
@@ -156,8 +183,7 @@ std::unique_ptr<Model> MakeClip(const ClipConfig& config, const ModelSpec& spec,
   auto model = std::make_unique<Model>();
   model->spec = spec;
   for (const BlockSpec& block : spec.blocks)
-    model->blocks.push_back(store->Holds(block.params) ? MakeBlock(config, block, norm, store)
-                                                       : nullptr);
+    model->blocks.push_back(MakeBlock(config, block, norm, store));
   ContrastiveOptions contrastive;
   contrastive.wave = "main";
   if (store->Holds(spec.joins[0].params))

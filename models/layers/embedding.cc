@@ -44,7 +44,8 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
   static at::Tensor forward(AutogradContext* ctx, const at::Tensor& ids,
                             const at::Tensor& /*anchor*/, Parameter* table) {
     ctx->saved_data["table"] = reinterpret_cast<int64_t>(table);
-    ctx->save_for_backward({ids});
+    const int64_t padding = table->spec.padding_row;
+    ctx->save_for_backward({padding < 0 ? ids : ids.masked_fill(ids.eq(padding), -1)});
     return at::index_select(table->value, 0, ids);
   }
 
@@ -61,7 +62,6 @@ struct EmbeddingFunction : torch::autograd::Function<EmbeddingFunction> {
 struct VocabPlan {
   Parameter* table = nullptr;
   TensorAxis axis;
-  int64_t padding_id = -1;
 };
 
 struct VocabFunction : torch::autograd::Function<VocabFunction> {
@@ -75,7 +75,7 @@ struct VocabFunction : torch::autograd::Function<VocabFunction> {
                                 .masked_fill_(elsewhere.unsqueeze(1), 0);
     ctx->saved_data["plan"] = Save(plan);
     ctx->save_for_backward(
-        {local.masked_fill_(at::logical_or(elsewhere, ids.eq(plan.padding_id)), -1)});
+        {local.masked_fill_(at::logical_or(elsewhere, ids.eq(spec.padding_row)), -1)});
     return SumOverTensor(rows, plan.axis, spec.name + ".forward");
   }
 
@@ -103,13 +103,13 @@ at::Tensor Embedding::operator()(const at::Tensor& ids) const {
   return LikeIds(EmbeddingFunction::apply(FlatIds(ids), table_->anchor, table_), ids);
 }
 
-VocabEmbedding::VocabEmbedding(Parameter* table, const TensorAxis& axis, int64_t padding_id)
-    : table_(table), axis_(axis), padding_id_(padding_id) {
+VocabEmbedding::VocabEmbedding(Parameter* table, const TensorAxis& axis)
+    : table_(table), axis_(axis) {
   table_->UseDirectGradient();
 }
 
 at::Tensor VocabEmbedding::operator()(const at::Tensor& ids) const {
-  const VocabPlan plan{table_, axis_, padding_id_};
+  const VocabPlan plan{table_, axis_};
   return LikeIds(VocabFunction::apply(FlatIds(ids), table_->anchor, plan), ids);
 }
 

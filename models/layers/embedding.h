@@ -1,5 +1,5 @@
 // Rows of a table by id. The backward adds rows to main_grad one after the other, in the order of the ids: no dense V x d
-// gradient, no atomics.
+// gradient, no atomics. The table's row of padding (ParamSpec) gets none.
 //
 // Thread rule: one thread.
 #pragma once
@@ -28,8 +28,7 @@ class Embedding {
 // Errors: throws CommError.
 class VocabEmbedding {
  public:
-  // The row `padding_id`, if any, gets no gradient.
-  VocabEmbedding(Parameter* table, const TensorAxis& axis, int64_t padding_id = -1);
+  VocabEmbedding(Parameter* table, const TensorAxis& axis);
 
   // ids: [...] integers, the same on every rank -> [..., width], replicated.
   at::Tensor operator()(const at::Tensor& ids) const;
@@ -37,7 +36,6 @@ class VocabEmbedding {
  private:
   Parameter* table_;
   TensorAxis axis_;
-  int64_t padding_id_;
 };
 
 }  // namespace weft

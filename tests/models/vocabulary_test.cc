@@ -18,6 +18,7 @@ constexpr int64_t kWidth = 6;
 std::vector<ParamSpec> Specs() {
   ParamSpec table{"words.weight", {kWords, kWidth}, Init::Constant(0)};
   table.tp_dim = 0;
+  table.padding_row = 1;
   ParamSpec bias{"words.bias", {kWords}, Init::Constant(0)};
   bias.tp_dim = 0;
   return {table, bias};
@@ -126,7 +127,7 @@ TEST(VocabEmbeddingTest, EveryNumberOfRanksEqualsOne) {
   TensorRank alone(Specs(), {});
   const at::Tensor dy = Numbers({2, 4, kWidth}, 0.4);
   const auto run = [&](TensorRank* rank) {
-    const at::Tensor y = VocabEmbedding(rank->store.Get("words.weight"), rank->axis, 1)(Ids());
+    const at::Tensor y = VocabEmbedding(rank->store.Get("words.weight"), rank->axis)(Ids());
     rank->Backward({y}, {}, {dy});
     return y.detach();
   };
