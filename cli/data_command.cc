@@ -16,9 +16,11 @@
 #include "cluster/base/status.h"
 #include "cluster/base/text.h"
 #include "dataloader/bpe_trainer.h"
+#include "dataloader/conversation.h"
 #include "dataloader/data_set.h"
 #include "dataloader/image_decode.h"
 #include "dataloader/pack/pack_openclipart.h"
+#include "dataloader/pack/pack_wordnet.h"
 #include "dataloader/shard_file.h"
 #include "dataloader/shard_index.h"
 #include "dataloader/text_shard.h"
@@ -30,6 +32,7 @@ namespace {
 constexpr char kUsage[] = R"(weft data: training data
 
   weft data pack openclipart --out DIR   turn the Debian package openclipart-png into shards
+  weft data pack wordnet --out DIR       turn the glosses of Debian's wordnet-base into text shards
   weft data inspect SHARD                show the samples of a shard
   weft data vocab --captions-from SHARDS --size N --out FILE
                                          train a BPE vocabulary from the text of shards
@@ -98,6 +101,8 @@ int PackOpenclipartCommand(const std::vector<std::string>& args) {
             "pixels of the shorter side, over white, as JPEG; 0: the PNG files as they are");
   flags.Int("quality", &quality, "of these JPEGs");
   flags.Int("shards", &shards, "training shards");
+  flags.Bool("conversations", &options.conversations,
+             "also write questions and answers about each picture, for LLaVA's second stage");
   flags.Int("threads", &threads, "threads that decode");
   flags.Example("weft data pack openclipart --short 96 --out data/openclipart");
   const ParsedFlags parsed = flags.Parse(args);
@@ -116,14 +121,45 @@ int PackOpenclipartCommand(const std::vector<std::string>& args) {
   return 0;
 }
 
+int PackWordnetCommand(const std::vector<std::string>& args) {
+  PackWordnetOptions options;
+  int64_t shards = options.shards;
+  FlagParser flags("weft data pack wordnet", "--out DIR [flags]",
+                   "Writes text shards of 117,659 English glosses, a document each: "
+                   "train-000000.txt ... and\n"
+                   "eval-000000.txt. Held out are the glosses whose FNV-1a 64 mod 100 is 0. A "
+                   "second call with the same flags\n"
+                   "returns at once.");
+  flags.String("out", &options.out, "folder that the shards go to");
+  flags.String("source", &options.source,
+               "the unpacked package; without it: /usr/share/wordnet, else apt-get downloads it");
+  flags.String("cache", &options.cache, "folder where a download is kept");
+  flags.Int("shards", &shards, "training shards");
+  flags.Example("weft data pack wordnet --out data/wordnet");
+  const ParsedFlags parsed = flags.Parse(args);
+  if (parsed.exit_code) return *parsed.exit_code;
+  options.shards = ToInt(shards);
+  const TimePoint start = Clock::now();
+  const StatusOr<PackWordnetReport> report = PackWordnet(options);
+  if (!report.ok()) return ReportError("data pack wordnet", report.status());
+  std::printf("%lld training glosses, %lld held out, %lld sentences\n",
+              static_cast<long long>(report->train), static_cast<long long>(report->held_out),
+              static_cast<long long>(report->sentences));
+  const std::string seconds = HumanSeconds(ToSeconds(Clock::now() - start));
+  std::printf("%s %s%s\n", report->already_done ? "already packed:" : "packed into",
+              options.out.c_str(), report->already_done ? "" : (" in " + seconds).c_str());
+  return 0;
+}
+
 int Pack(const std::vector<std::string>& args) {
-  if (!args.empty() && args[0] == "openclipart")
-    return PackOpenclipartCommand({args.begin() + 1, args.end()});
-  if (!args.empty() && args[0] == "--help") return PackOpenclipartCommand(args);
-  return ReportError(
-      "data pack",
-      InvalidArgument(args.empty() ? "name what to pack: `weft data pack openclipart`"
-                                   : "cannot pack '" + args[0] + "', only `openclipart`"));
+  const std::string name = args.empty() ? "" : args[0];
+  if (name == "openclipart") return PackOpenclipartCommand({args.begin() + 1, args.end()});
+  if (name == "wordnet") return PackWordnetCommand({args.begin() + 1, args.end()});
+  if (name == "--help") return PackOpenclipartCommand(args);
+  return ReportError("data pack",
+                     InvalidArgument(args.empty() ? "name what to pack: `openclipart` or `wordnet`"
+                                                  : "cannot pack '" + name +
+                                                        "', only `openclipart` and `wordnet`"));
 }
 
 // Control characters would move the terminal's cursor.
@@ -215,15 +251,27 @@ StatusOr<BpeStyle> ParseStyle(const std::string& name) {
   return InvalidArgument("--style must be clip, roberta or llava, not '" + name + "'");
 }
 
-Status AddCaptions(const VocabularyOptions& options, BpeTrainer* trainer) {
+// As the sequences of a conversation have them: behind a space, and with the words of the roles.
+void AddConversation(const std::string& json, BpeTrainer* trainer) {
+  const StatusOr<std::vector<Turn>> turns = ParseConversation(json);
+  if (!turns.ok()) return;
+  for (const Turn& turn : *turns)
+    trainer->AddText(turn.human ? "USER: \n" + turn.text + " ASSISTANT:" : " " + turn.text);
+}
+
+Status AddCaptions(const VocabularyOptions& options, BpeStyle style, BpeTrainer* trainer) {
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<DataSet> set,
                         DataSet::Open({options.shards}, "--captions-from"));
   const std::vector<std::string> extensions = {options.text_extension};
+  const std::vector<std::string> json_extensions = {"json"};
   std::string caption;
   for (int64_t id = 0; id < set->num_samples(); ++id) {
     const Status status = set->ReadMember(id, extensions, &caption);
     if (!status.ok()) return status.WithContext(set->Describe(id));
-    trainer->AddText(caption);
+    trainer->AddText(style == BpeStyle::kLlava ? " " + caption : caption);
+    if (style != BpeStyle::kLlava || !set->Has(id, json_extensions)) continue;
+    WEFT_RETURN_IF_ERROR(set->ReadMember(id, json_extensions, &caption));
+    AddConversation(caption, trainer);
   }
   return OkStatus();
 }
@@ -245,14 +293,14 @@ Status TrainVocabulary(const VocabularyOptions& options) {
   WEFT_ASSIGN_OR_RETURN(const BpeStyle style, ParseStyle(options.style));
   BpeTrainer trainer(style);
   WEFT_RETURN_IF_ERROR(style == BpeStyle::kRoberta ? AddSentences(options, &trainer)
-                                                   : AddCaptions(options, &trainer));
+                                                   : AddCaptions(options, style, &trainer));
   StatusOr<std::string> file = trainer.Train(ToInt(options.size));
   if (!file.ok()) return file.status().WithContext("--size");
   WEFT_RETURN_IF_ERROR(PosixFileSystem()->MakeDirs(ParentPath(options.out)));
   WEFT_RETURN_IF_ERROR(WriteFileDurably(PosixFileSystem(), options.out, *file));
   std::printf("%s: %lld entries from %lld %s with %lld distinct words\n", options.out.c_str(),
               static_cast<long long>(options.size), static_cast<long long>(trainer.num_texts()),
-              style == BpeStyle::kRoberta ? "sentences" : "captions",
+              style == BpeStyle::kClip ? "captions" : "sentences",
               static_cast<long long>(trainer.num_distinct_words()));
   return OkStatus();
 }
@@ -267,7 +315,8 @@ int Vocab(const std::vector<std::string>& args) {
                "a tar file, or a pattern as 'train-{000000..000007}.tar'; style roberta also takes "
                "text files");
   flags.String("style", &options.style,
-               "clip (lower-cased words), roberta or llava (GPT-2's bytes as they are)");
+               "clip (lower-cased words), roberta or llava (GPT-2's bytes as they are; llava also "
+               "learns from conversations in .json members)");
   flags.Int("size", &options.size,
             "entries: merges, bytes and special ids (514 that are no merges for clip, 261 for "
             "roberta, 259 for llava)");

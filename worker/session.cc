@@ -136,14 +136,44 @@ Status Session::OpenData(const checkpoint::DataCursor* cursor) {
   return OkStatus();
 }
 
+namespace {
+
+// What the loader has to know of the model.
+void SetSamples(const ModelRecipe& model, LoaderOptions* options) {
+  switch (model.family_case()) {
+    case ModelRecipe::kClip:
+      options->family = SampleFamily::kImageText;
+      options->image_size = model.clip().image_size();
+      options->context_length = model.clip().context_length();
+      options->vocab_size = model.clip().vocab_size();
+      return;
+    case ModelRecipe::kRoberta:
+      options->family = SampleFamily::kMaskedText;
+      options->context_length = model.roberta().max_length();
+      options->vocab_size = model.roberta().vocab_size();
+      return;
+    case ModelRecipe::kLlava: {
+      const int side = model.llava().image_size() / model.llava().patch_size();
+      options->family = SampleFamily::kConversation;
+      options->image_size = model.llava().image_size();
+      options->patches = side * side;
+      options->context_length = model.llava().max_length();
+      options->vocab_size = model.llava().vocab_size();
+      return;
+    }
+    case ModelRecipe::FAMILY_NOT_SET:
+      break;
+  }
+}
+
+}  // namespace
+
 LoaderOptions Session::MakeLoaderOptions() const {
   LoaderOptions options;
   options.data = recipe_.data();
   options.batch = recipe_.batch();
   options.seed = recipe_.seed();
-  options.image_size = recipe_.model().clip().image_size();
-  options.context_length = recipe_.model().clip().context_length();
-  options.vocab_size = recipe_.model().clip().vocab_size();
+  SetSamples(recipe_.model(), &options);
   options.slots = state_->parallel().slots();
   options.end_step = recipe_.steps();
   return options;

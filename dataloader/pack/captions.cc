@@ -75,9 +75,12 @@ bool CaptionBook::HasOwnTitle(const PictureTexts& picture) const {
   return IsRare(titles_, CollapseSpaces(picture.title));
 }
 
-std::string CaptionBook::Caption(const PictureTexts& picture) const {
-  std::string caption = HasOwnTitle(picture) ? CleanTitle(picture.title) : "";
-  if (caption.empty()) caption = StemAsText(picture.path);
+std::string CaptionBook::Title(const PictureTexts& picture) const {
+  std::string title = HasOwnTitle(picture) ? CleanTitle(picture.title) : "";
+  return title.empty() ? StemAsText(picture.path) : title;
+}
+
+std::string CaptionBook::Description(const PictureTexts& picture) const {
   const std::string description = CollapseSpaces(picture.description);
   const bool usable = IsRare(descriptions_, description) &&
                       description.find('@') == std::string::npos &&
@@ -85,8 +88,24 @@ std::string CaptionBook::Caption(const PictureTexts& picture) const {
   const std::string text = CollapseSpaces(UnescapeHtml(description));
   const std::string bare = Bare(text);
   // Nothing new: the description is a part of the title.
-  if (!usable || bare.empty() || Bare(caption).find(bare) != std::string::npos) return caption;
-  return caption + ". " + text;
+  const bool adds = !bare.empty() && Bare(Title(picture)).find(bare) == std::string::npos;
+  return usable && adds ? text : "";
+}
+
+std::string CaptionBook::Caption(const PictureTexts& picture) const {
+  const std::string description = Description(picture);
+  return Title(picture) + (description.empty() ? "" : ". " + description);
+}
+
+std::vector<Exchange> AskAbout(const std::string& path, const std::string& title,
+                               const std::string& description) {
+  std::vector<std::string> words = Split(path, '/');
+  words.pop_back();
+  for (std::string& word : words) ReplaceAll('_', ' ', &word);
+  std::vector<Exchange> exchanges = {{"<image>\nWhat does this picture show?", title}};
+  if (!words.empty()) exchanges.push_back({"Which words describe it?", Join(words, ", ")});
+  if (!description.empty()) exchanges.push_back({"What else is there to say?", description});
+  return exchanges;
 }
 
 std::string DecodePngText(const std::string& bytes) {

@@ -26,6 +26,9 @@ class CaptionBook {
 
   // The title, or the file's stem where the title is missing or a label; then the description, if it adds something.
   std::string Caption(const PictureTexts& picture) const;
+  // The two parts by themselves; "": no description, or nothing new in it.
+  std::string Title(const PictureTexts& picture) const;
+  std::string Description(const PictureTexts& picture) const;
   bool HasOwnTitle(const PictureTexts& picture) const;
 
  private:
@@ -34,6 +37,15 @@ class CaptionBook {
   std::map<std::string, int> titles_;
   std::map<std::string, int> descriptions_;
 };
+
+// Questions and answers about a picture, from fixed templates: what it shows (its title), which words describe it (its
+// folders), and what else there is to say (its description, unless ""). The first question holds the picture.
+struct Exchange {
+  std::string question;
+  std::string answer;
+};
+std::vector<Exchange> AskAbout(const std::string& path, const std::string& title,
+                               const std::string& description);
 
 // tEXt is Latin-1 by the standard; where the bytes are valid UTF-8 they are taken as that.
 std::string DecodePngText(const std::string& bytes);

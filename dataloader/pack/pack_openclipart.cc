@@ -26,6 +26,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+const DataPackage kPackage = {"openclipart-png", "usr/share/openclipart/png", 131};
 constexpr int kFormat = 1;
 constexpr int kMinSide = 32;
 constexpr int kMaxSide = 4096;
@@ -42,6 +43,7 @@ struct Picture {
   // The bytes for the shard; empty: the file's own.
   std::string jpeg;
   std::string caption;
+  std::vector<Exchange> exchanges;
 };
 
 // Runs work(i) for i in [0, count) on `threads` threads; the first error stops the rest.
@@ -80,7 +82,7 @@ class Packer {
     FileSystem* fs = PosixFileSystem();
     WEFT_RETURN_IF_ERROR(fs->MakeDirs(options_.out));
     if (fs->Exists(DonePath())) WEFT_RETURN_IF_ERROR(fs->Remove(DonePath()));
-    WEFT_ASSIGN_OR_RETURN(root_, FindOpenclipart(options_.source, options_.cache));
+    WEFT_ASSIGN_OR_RETURN(root_, FindPackage(kPackage, options_.source, options_.cache));
     WEFT_RETURN_IF_ERROR(ListFiles());
     WEFT_RETURN_IF_ERROR(ReadFiles());
     WEFT_RETURN_IF_ERROR(Filter());
@@ -95,11 +97,13 @@ class Packer {
 
   // What must be equal for an earlier result to count.
   Json OptionsJson() const {
-    return {{"format", kFormat},
-            {"source", options_.source},
-            {"short", options_.short_side},
-            {"quality", options_.quality},
-            {"shards", options_.shards}};
+    Json json = {{"format", kFormat},
+                 {"source", options_.source},
+                 {"short", options_.short_side},
+                 {"quality", options_.quality},
+                 {"shards", options_.shards}};
+    if (options_.conversations) json["conversations"] = true;
+    return json;
   }
 
   Status ListFiles() {
@@ -226,6 +230,8 @@ class Packer {
     const CaptionBook book(texts);
     for (Picture& picture : pictures_) {
       picture.caption = book.Caption(picture.texts);
+      picture.exchanges =
+          AskAbout(picture.texts.path, book.Title(picture.texts), book.Description(picture.texts));
       report_.own_titles += book.HasOwnTitle(picture.texts);
     }
   }
@@ -276,15 +282,25 @@ class Packer {
     return OkStatus();
   }
 
+  static Json ConversationJson(const std::vector<Exchange>& exchanges) {
+    Json turns = Json::array();
+    for (const Exchange& exchange : exchanges) {
+      turns.push_back({{"from", "human"}, {"value", exchange.question}});
+      turns.push_back({{"from", "gpt"}, {"value", exchange.answer}});
+    }
+    return turns;
+  }
+
   Status AddPicture(const Picture& picture, const std::string& set, int64_t index,
                     TarWriter* writer) const {
     std::vector<std::string> categories = Split(picture.texts.path, '/');
     categories.pop_back();
-    const Json json = {{"path", picture.texts.path},
-                       {"categories", categories},
-                       {"title", picture.texts.title},
-                       {"description", picture.texts.description},
-                       {"author", picture.texts.author}};
+    Json json = {{"path", picture.texts.path},
+                 {"categories", categories},
+                 {"title", picture.texts.title},
+                 {"description", picture.texts.description},
+                 {"author", picture.texts.author}};
+    if (options_.conversations) json["conversations"] = ConversationJson(picture.exchanges);
     std::map<std::string, std::string> members = {
         {"txt", picture.caption},
         {"json", json.dump(1, ' ', false, Json::error_handler_t::replace)}};

@@ -16,7 +16,7 @@
 namespace weft {
 
 struct PackOpenclipartOptions {
-  // Unpacked package, or "": see FindOpenclipart.
+  // Unpacked package, or "": see FindPackage.
   std::string source;
   std::string cache = ".cache/openclipart";
   std::string out;
@@ -25,6 +25,8 @@ struct PackOpenclipartOptions {
   int quality = 95;
   // Training shards.
   int shards = 8;
+  // Conversations about each picture in its json member (dataloader/FORMAT.md).
+  bool conversations = false;
   int threads = 1;
 };
 

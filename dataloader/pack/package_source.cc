@@ -19,9 +19,6 @@
 namespace weft {
 namespace {
 
-constexpr char kInside[] = "usr/share/openclipart/png";
-constexpr char kInstalled[] = "/usr/share/openclipart/png";
-constexpr char kPackage[] = "openclipart-png";
 constexpr auto kDownloadLimit = std::chrono::minutes(15);
 constexpr auto kPoll = std::chrono::milliseconds(50);
 
@@ -74,14 +71,15 @@ Status RunIn(const std::string& directory, const std::vector<std::string>& comma
   return Unavailable("`" + Join(command, " ") + "` failed: " + said);
 }
 
-Status Download(const std::string& cache, const std::string& unpacked) {
+Status Download(const DataPackage& package, const std::string& cache, const std::string& unpacked) {
   FileSystem* fs = PosixFileSystem();
   const std::string work = JoinPath(cache, "download.part");
   if (fs->Exists(work)) WEFT_RETURN_IF_ERROR(fs->RemoveTree(work));
   WEFT_RETURN_IF_ERROR(fs->MakeDirs(work));
   const std::string log = std::filesystem::absolute(JoinPath(cache, "download.log")).string();
-  WEFT_LOG(INFO) << "downloading the Debian package " << kPackage << " (131 MB) into " << cache;
-  WEFT_RETURN_IF_ERROR(RunIn(work, {"apt-get", "download", kPackage}, log));
+  WEFT_LOG(INFO) << "downloading the Debian package " << package.name << " (" << package.megabytes
+                 << " MB) into " << cache;
+  WEFT_RETURN_IF_ERROR(RunIn(work, {"apt-get", "download", package.name}, log));
   WEFT_ASSIGN_OR_RETURN(const std::vector<std::string> names, fs->ListDir(work));
   if (names.size() != 1)
     return Unavailable("apt-get left " + std::to_string(names.size()) + " files in " + work);
@@ -92,20 +90,21 @@ Status Download(const std::string& cache, const std::string& unpacked) {
 
 }  // namespace
 
-StatusOr<std::string> FindOpenclipart(const std::string& source, const std::string& cache) {
+StatusOr<std::string> FindPackage(const DataPackage& package, const std::string& source,
+                                  const std::string& cache) {
   if (!source.empty()) {
-    if (IsFolder(JoinPath(source, kInside))) return JoinPath(source, kInside);
+    if (IsFolder(JoinPath(source, package.folder))) return JoinPath(source, package.folder);
     if (IsFolder(source)) return source;
     return NotFound("--source " + source + " is not a folder");
   }
-  if (IsFolder(kInstalled)) return std::string(kInstalled);
-  const std::string unpacked = JoinPath(cache, kPackage);
-  const std::string found = JoinPath(unpacked, kInside);
+  if (IsFolder("/" + package.folder)) return "/" + package.folder;
+  const std::string unpacked = JoinPath(cache, package.name);
+  const std::string found = JoinPath(unpacked, package.folder);
   if (IsFolder(found)) return found;
-  const Status status = Download(cache, unpacked);
+  const Status status = Download(package, cache, unpacked);
   if (status.ok() && IsFolder(found)) return found;
   return Unavailable(
-      std::string("cannot get the Debian package ") + kPackage + " (" + status.message() +
+      "cannot get the Debian package " + package.name + " (" + status.message() +
       "). Run `apt-get update` first if apt does not know it; or install it; or unpack it "
       "elsewhere with `dpkg -x` and name that folder with --source");
 }

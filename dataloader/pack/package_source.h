@@ -1,7 +1,7 @@
-// Where the unpacked Debian package openclipart-png is: named by the user, installed, in the cache, or else downloaded by
-// apt-get into the cache (without installing anything).
+// Where an unpacked Debian package with data is: named by the user, installed, in the cache, or else downloaded by apt-get
+// into the cache (without installing anything).
 //
-// Errors: NotFound (a folder without pictures), Unavailable (no apt, no network) with what the user can do about it.
+// Errors: NotFound (no folder), Unavailable (no apt, no network) with what the user can do about it.
 // Thread rule: one thread.
 #pragma once
 
@@ -11,7 +11,16 @@
 
 namespace weft {
 
-// The folder that holds the categories. `source`: a folder given by the user, or "". `cache`: where a download is kept.
-StatusOr<std::string> FindOpenclipart(const std::string& source, const std::string& cache);
+struct DataPackage {
+  std::string name;
+  // Where its data lies under the root directory: "usr/share/...".
+  std::string folder;
+  int megabytes = 0;
+};
+
+// The folder with the data. `source`: one given by the user, the unpacked package or the folder itself, or "". `cache`: where
+// a download is kept.
+StatusOr<std::string> FindPackage(const DataPackage& package, const std::string& source,
+                                  const std::string& cache);
 
 }  // namespace weft

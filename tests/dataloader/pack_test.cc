@@ -7,9 +7,12 @@
 #include <set>
 
 #include "cli/data_command.h"
+#include "cluster/base/text.h"
+#include "dataloader/conversation.h"
 #include "dataloader/data_set.h"
 #include "dataloader/image_decode.h"
 #include "dataloader/pack/captions.h"
+#include "dataloader/pack/pack_wordnet.h"
 #include "tests/dataloader/test_images.h"
 #include "tests/support/temp_dir.h"
 
@@ -141,6 +144,40 @@ TEST_F(PackTest, FiltersSplitsAndIsIdempotent) {
   EXPECT_EQ(std::min(info->width, info->height), 32);
 }
 
+TEST(Captions, ConversationsFollowTheTexts) {
+  const auto exchanges = AskAbout("a_b/birds/owl.png", "Owl", "It sits.");
+  ASSERT_EQ(exchanges.size(), 3u);
+  EXPECT_EQ(exchanges[0].question.rfind("<image>\n", 0), 0u);
+  EXPECT_EQ(exchanges[0].answer, "Owl");
+  EXPECT_EQ(exchanges[1].answer, "a b, birds");
+  EXPECT_EQ(exchanges[2].answer, "It sits.");
+  EXPECT_EQ(AskAbout("owl.png", "Owl", "").size(), 1u);
+}
+
+TEST_F(PackTest, ConversationsStandBesideThePictures) {
+  MakeSource();
+  ASSERT_TRUE(PackOpenclipart(options_, kQuiet).ok());
+  const std::vector<std::string> json = {"json"};
+  const auto first_json = [&] {
+    std::string bytes;
+    auto set = DataSet::Open({Path("out/train-000000.tar")}, "train");
+    EXPECT_TRUE(set.ok() && (*set)->ReadMember(0, json, &bytes).ok());
+    return bytes;
+  };
+  EXPECT_FALSE(ParseConversation(first_json()).ok());
+  options_.conversations = true;
+  auto report = PackOpenclipart(options_, kQuiet);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_FALSE(report->already_done);
+  auto turns = ParseConversation(first_json());
+  ASSERT_TRUE(turns.ok()) << turns.status();
+  ASSERT_EQ(turns->size(), 4u);
+  EXPECT_TRUE((*turns)[0].picture);
+  EXPECT_EQ((*turns)[1].text.rfind("Thing", 0), 0u);
+  EXPECT_EQ((*turns)[3].text, "a");
+  EXPECT_TRUE(PackOpenclipart(options_, kQuiet)->already_done);
+}
+
 TEST_F(PackTest, ErrorsNameTheFlag) {
   options_.out = Path("out");
   options_.source = Path("nothing");
@@ -212,6 +249,59 @@ TEST_F(PackTest, TheRealPackageGivesTheKnownCounts) {
   EXPECT_EQ(report->own_titles, 2888);
   EXPECT_EQ(report->train, 4908);
   EXPECT_EQ(report->held_out, 414);
+}
+
+TEST(PackWordnet, SplitsGlossesAndIsIdempotent) {
+  EXPECT_EQ(GlossSentences("be set back; \"He suffers\"; \"so; it is\" "),
+            (std::vector<std::string>{"be set back", "\"He suffers\"", "\"so; it is\""}));
+  const testing::TempDir dir;
+  const std::string head = "  1 This is the licence | of it.\n";
+  std::string nouns = head;
+  for (int i = 0; i < 700; ++i) {
+    nouns += "000" + std::to_string(i) + " 03 n 01 x 0 000 | gloss " + std::to_string(i) +
+             "; \"an example\"  \n";
+  }
+  WriteBytes(dir.path() + "/data.noun", nouns);
+  for (const char* file : {"data.verb", "data.adj", "data.adv"})
+    WriteBytes(dir.path() + "/" + file, head);
+  PackWordnetOptions options;
+  options.source = dir.path();
+  options.out = dir.path() + "/out";
+  options.shards = 3;
+  auto report = PackWordnet(options);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->train + report->held_out, 700);
+  EXPECT_GT(report->held_out, 0);
+  EXPECT_EQ(report->sentences, 1400);
+  EXPECT_FALSE(report->already_done);
+  std::set<std::string> glosses;
+  for (const char* file : {"train-000000", "train-000001", "train-000002", "eval-000000"}) {
+    for (const std::string& line : Split(ReadBytes(options.out + "/" + file + ".txt"), '\n')) {
+      if (line.rfind("gloss", 0) == 0) {
+        EXPECT_TRUE(glosses.insert(line).second) << line;
+      }
+    }
+  }
+  EXPECT_EQ(glosses.size(), 700u);
+  const std::string before = ReadBytes(options.out + "/train-000001.txt");
+  EXPECT_TRUE(PackWordnet(options)->already_done);
+  std::filesystem::remove(options.out + "/train-000001.txt");
+  EXPECT_FALSE(PackWordnet(options)->already_done);
+  EXPECT_EQ(ReadBytes(options.out + "/train-000001.txt"), before);
+  WriteBytes(dir.path() + "/data.verb", "000 no gloss here\n");
+  options.shards = 2;
+  EXPECT_NE(PackWordnet(options).status().message().find("data.verb, line 1"), std::string::npos);
+}
+
+// The real package, where WEFT_WORDNET names it unpacked.
+TEST(PackWordnet, TheRealPackageGivesTheKnownCounts) {
+  const char* source = std::getenv("WEFT_WORDNET");
+  if (source == nullptr)
+    GTEST_SKIP() << "WEFT_WORDNET does not name the unpacked package wordnet-base";
+  const testing::TempDir dir;
+  const auto report = PackWordnet({source, "", dir.path() + "/out", 8});
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->train + report->held_out, 117659);
 }
 
 }  // namespace
