@@ -1,6 +1,7 @@
 #include "cli/commands.h"
 
 #include "cli/agent_command.h"
+#include "cli/bench_command.h"
 #include "cli/checkpoint_command.h"
 #include "cli/coordinator_command.h"
 #include "cli/data_command.h"
@@ -18,6 +19,7 @@ std::vector<Command> Commands() {
       {"report", "shows what a run did and what its model learned", ReportCommand},
       {"data", "packs pictures into shards, shows them, trains a vocabulary", DataCommand},
       {"checkpoint", "lists the checkpoints of a run, or verifies them", CheckpointCommand},
+      {"bench", "how fast this machine trains under a layout", BenchCommand},
       {"coordinator", "the one coordinator of a run on several machines", CoordinatorCommand},
       {"agent", "holds the workers of one machine for a coordinator", AgentCommand},
       {"version", "what this build is", VersionCommand},

@@ -29,7 +29,8 @@ TensorAxis ParallelContext::tensor() const {
 Status ParallelContext::Wait(WorkPtr work) {
   const auto start = std::chrono::steady_clock::now();
   const Status status = work->Wait();
-  wait_seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  waits_[work->name()] +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return status.ok() ? status : status.WithContext(work->name());
 }
 
@@ -70,6 +71,12 @@ Status ParallelContext::AllReduceWorld(int64_t* data, size_t count, ReduceOp op,
   return OkStatus();
 }
 
-double ParallelContext::TakeWaitSeconds() { return std::exchange(wait_seconds_, 0.0); }
+std::map<std::string, double> ParallelContext::TakeWaits() { return std::exchange(waits_, {}); }
+
+double ParallelContext::TakeWaitSeconds() {
+  double total = 0;
+  for (const auto& [name, seconds] : TakeWaits()) total += seconds;
+  return total;
+}
 
 }  // namespace weft

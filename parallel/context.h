@@ -7,6 +7,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <map>
 #include <string>
 #include <vector>
 
@@ -65,7 +66,9 @@ class ParallelContext {
   // Over the whole world, axis by axis, in place.
   Status AllReduceWorld(int64_t* data, size_t count, ReduceOp op, const std::string& name);
 
-  // Seconds that Wait has waited since the last call: what a step lost to its peers.
+  // Seconds that Wait has waited since the last call, by the operations' names, and all of them: what a step lost to its
+  // peers.
+  std::map<std::string, double> TakeWaits();
   double TakeWaitSeconds();
 
  private:
@@ -74,7 +77,7 @@ class ParallelContext {
 
   ParallelOptions options_;
   std::vector<int> slots_;
-  double wait_seconds_ = 0;
+  std::map<std::string, double> waits_;
 };
 
 }  // namespace weft

@@ -15,6 +15,7 @@
 #include "cluster/comm/tcp_communicator.h"
 #include "cluster/rpc/worker_channel.h"
 #include "parallel/memory.h"
+#include "worker/bench/bench_main.h"
 #include "worker/flight_dump.h"
 #include "worker/progress_reporter.h"
 #include "worker/saver.h"
@@ -127,6 +128,7 @@ Status Run(const WorkerOptions& options, WorkerChannel* channel) {
 
 int WorkerMain(int argc, char** argv) {
   InitLogging({.program = "weft-worker"});
+  if (argc > 1 && std::strcmp(argv[1], "bench") == 0) return BenchMain(argc - 2, argv + 2);
   KeepFreedMemory();
   const StatusOr<WorkerOptions> options = ParseArguments(argc, argv);
   if (!options.ok()) {

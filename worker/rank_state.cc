@@ -75,6 +75,12 @@ RankState::RankState(const Recipe& recipe, const AxisCommunicators& axes)
 
 StatusOr<std::unique_ptr<RankState>> RankState::Create(const Recipe& recipe, ModelSpec spec,
                                                        const AxisCommunicators& axes) {
+  return Create(recipe, std::move(spec), axes, MakeModel);
+}
+
+StatusOr<std::unique_ptr<RankState>> RankState::Create(const Recipe& recipe, ModelSpec spec,
+                                                       const AxisCommunicators& axes,
+                                                       const ModelFactory& factory) {
   std::unique_ptr<RankState> state(new RankState(recipe, axes));
   ApplyEncoderLayout(recipe.layout(), &spec);
   WEFT_ASSIGN_OR_RETURN(state->stages_, MakeStages(recipe, spec, state->parallel_));
@@ -84,7 +90,7 @@ StatusOr<std::unique_ptr<RankState>> RankState::Create(const Recipe& recipe, Mod
   options.num_model_params = static_cast<int>(spec.Params().size());
   state->parameters_ =
       std::make_unique<ParameterStore>(OwnParams(spec, state->stages_), options, &state->parallel_);
-  WEFT_ASSIGN_OR_RETURN(state->model_, MakeModel(recipe, spec, state->parameters_.get()));
+  WEFT_ASSIGN_OR_RETURN(state->model_, factory(recipe, spec, state->parameters_.get()));
   state->gradients_ =
       std::make_unique<GradientReducer>(state->parameters_.get(), &state->parallel_);
   WEFT_ASSIGN_OR_RETURN(

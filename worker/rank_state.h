@@ -5,6 +5,7 @@
 // Thread rule: one thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "cluster/base/clock.h"
@@ -29,9 +30,16 @@ struct AxisCommunicators {
 
 class RankState {
  public:
+  using ModelFactory = std::function<StatusOr<std::unique_ptr<Model>>(
+      const Recipe& recipe, const ModelSpec& spec, ParameterStore* store)>;
+
   // `spec` is the recipe's model with what is trained; the communicators outlive the state. Values are zero: fill them next.
   static StatusOr<std::unique_ptr<RankState>> Create(const Recipe& recipe, ModelSpec spec,
                                                      const AxisCommunicators& axes);
+  // With a model that no recipe names.
+  static StatusOr<std::unique_ptr<RankState>> Create(const Recipe& recipe, ModelSpec spec,
+                                                     const AxisCommunicators& axes,
+                                                     const ModelFactory& factory);
   RankState(const RankState&) = delete;
   RankState& operator=(const RankState&) = delete;
 

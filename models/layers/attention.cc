@@ -39,7 +39,7 @@ struct Sizes {
 
 // [n, s, h, d] -> [n kv, group s, d], and back.
 at::Tensor GroupFirst(const at::Tensor& x, int64_t kv) {
-  return x.transpose(1, 2).reshape({x.size(0) * kv, -1, x.size(3)});
+  return x.transpose(1, 2).reshape({x.size(0) * kv, x.size(2) / kv * x.size(1), x.size(3)});
 }
 at::Tensor TokensFirst(const at::Tensor& x, int64_t n, int64_t heads) {
   return x.view({n, heads, -1, x.size(2)}).transpose(1, 2);

@@ -49,8 +49,9 @@ at::Tensor AttentionLayer::SplitHeads(const at::Tensor& x, const TokenRows& rows
 }
 
 at::Tensor AttentionLayer::Output(const at::Tensor& heads, const AttentionInput& input) const {
-  if (input.x.dim() == 2) return out_(heads.reshape({input.rows.all(), -1}));
-  return out_(heads.reshape({input.rows.samples, input.rows.tokens, -1}));
+  const int64_t features = heads.size(2) * heads.size(3);
+  if (input.x.dim() == 2) return out_(heads.reshape({input.rows.all(), features}));
+  return out_(heads.reshape({input.rows.samples, input.rows.tokens, features}));
 }
 
 at::Tensor AttentionLayer::AttendFused(const at::Tensor& qkv, const AttentionInput& input,

@@ -26,20 +26,25 @@ Status CheckFinite(const StepOutput& output, int64_t step) {
   return std::isfinite(output.loss) ? OkStatus() : error("the loss", output.loss);
 }
 
-// Adds the time until it ends.
+double Now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+// Notes an action from here to its end.
 class Stopwatch {
  public:
-  explicit Stopwatch(double* seconds)
-      : seconds_(seconds), start_(std::chrono::steady_clock::now()) {}
+  Stopwatch(const Action& action, std::vector<TimelineEntry>* timeline)
+      : timeline_(timeline), entry_{action, Now(), 0} {}
   ~Stopwatch() {
-    *seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
+    entry_.end = Now();
+    timeline_->push_back(entry_);
   }
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
 
  private:
-  double* seconds_;
-  std::chrono::steady_clock::time_point start_;
+  std::vector<TimelineEntry>* timeline_;
+  TimelineEntry entry_;
 };
 
 }  // namespace
@@ -105,7 +110,7 @@ StatusOr<StepOutput> Engine::Run(int64_t step, std::span<const NamedTensors> mic
   launched_.clear();
   join_terms_.clear();
   metrics_.clear();
-  compute_seconds_ = 0;
+  timeline_.clear();
   if (training) reducer_->Begin();
   const at::NoGradGuard no_grad;
   try {
@@ -209,10 +214,10 @@ Status Engine::Forward(const Action& action) {
                   inputs_[static_cast<size_t>(action.micro_batch)].end());
     context = ContextOf(phase, action.micro_batch);
   }
+  const Stopwatch watch(action, &timeline_);
   for (int b = stage.first_block; b < stage.end_block; ++b) {
     WEFT_RETURN_IF_ERROR(UseBlock(b, b + 1 < stage.end_block ? b + 1 : -1));
     if (!phantom) {
-      const Stopwatch watch(&compute_seconds_);
       const bool taped = phase.keeps && tape_map_.taped[static_cast<size_t>(b)];
       const Keep keep = !taped ? Keep::kNothing : Recomputes(b) ? Keep::kInputs : Keep::kGraph;
       tape.push_back(ForwardBlock(model_->blocks[static_cast<size_t>(b)].get(), context, keep,
@@ -289,6 +294,7 @@ Status Engine::Backward(const Action& action) {
     tapes_.erase(key);
     context = ContextOf(phase, action.micro_batch);
   }
+  const Stopwatch watch(action, &timeline_);
   for (int b = stage.end_block - 1; b >= stage.first_block; --b) {
     if (tape_map_.taped[static_cast<size_t>(b)]) {
       int next = b - 1;
@@ -296,7 +302,6 @@ Status Engine::Backward(const Action& action) {
       WEFT_RETURN_IF_ERROR(UseBlock(b, next >= stage.first_block ? next : -1));
       if (!phantom) {
         if (!split) WEFT_RETURN_IF_ERROR(PrepareBlock(b, action.micro_batch));
-        const Stopwatch watch(&compute_seconds_);
         BackwardBlock(model_->blocks[static_cast<size_t>(b)].get(), context,
                       std::move(tape[static_cast<size_t>(b - stage.first_block)]),
                       split ? &deferred_[key] : nullptr, &grads);
@@ -382,7 +387,7 @@ Status Engine::BackwardWeight(const Action& action) {
       waves_[static_cast<size_t>(phase.wave)].stages[static_cast<size_t>(action.stage)];
   for (int b = stage.first_block; b < stage.end_block; ++b)
     WEFT_RETURN_IF_ERROR(PrepareBlock(b, action.micro_batch));
-  const Stopwatch watch(&compute_seconds_);
+  const Stopwatch watch(action, &timeline_);
   for (const auto& add : it->second) add();
   deferred_.erase(it);
   return OkStatus();

@@ -31,6 +31,7 @@
 #include "parallel/engine/step_store.h"
 #include "parallel/engine/wave_plan.h"
 #include "parallel/schedule/program.h"
+#include "parallel/schedule/simulate.h"
 
 namespace weft {
 
@@ -78,8 +79,10 @@ class Engine {
   StatusOr<NamedTensors> Infer(const NamedTensors& inputs, int64_t samples);
 
   const Stages& stages() const { return stages_; }
-  // Seconds that blocks took in the last step, forward and backward: what is left is communication and bubble.
-  double compute_seconds() const { return compute_seconds_; }
+  const ProgramSpec& program_spec() const { return program_spec_; }
+  // When this rank computed in the last step, in seconds of the steady clock: forwards, backwards, joins. What is left is
+  // communication and bubble.
+  const std::vector<TimelineEntry>& timeline() const { return timeline_; }
 
  private:
   // (wave, stage, own micro-batch)
@@ -98,7 +101,8 @@ class Engine {
   Engine(const EngineOptions& options, const Stages& stages, Model* model, ParameterStore* store,
          GradientReducer* reducer, ParallelContext* context);
   Status PlanPhases();
-  StatusOr<RankProgram> PlanProgram(const std::vector<PhaseSpec>& phases) const;
+  ProgramSpec MakeProgramSpec(const std::vector<PhaseSpec>& phases) const;
+  StatusOr<RankProgram> PlanProgram(const ProgramSpec& spec) const;
   void PlanGroups();
   MicroBatchContext ContextOf(const PhasePlan& phase, int micro_batch) const;
 
@@ -144,6 +148,7 @@ class Engine {
   std::vector<PhasePlan> phases_;
   // Without the backward phases.
   std::vector<PhasePlan> forward_phases_;
+  ProgramSpec program_spec_;
   RankProgram program_;
   RankProgram forward_program_;
   // By group: the first block with a parameter in it; num_blocks for those of joins only.
@@ -170,7 +175,7 @@ class Engine {
   std::set<RunKey> launched_;
   std::vector<LossTerm> join_terms_;
   std::vector<Metric> metrics_;
-  double compute_seconds_ = 0;
+  std::vector<TimelineEntry> timeline_;
 };
 
 }  // namespace weft

@@ -5,6 +5,7 @@
 #include "cluster/base/logging.h"
 #include "cluster/base/text.h"
 #include "parallel/engine/engine.h"
+#include "parallel/schedule/verifier.h"
 
 namespace weft {
 namespace {
@@ -124,12 +125,13 @@ Status Engine::PlanPhases() {
     forward_phases_.push_back(plan);
     forward_specs.push_back(spec);
   }
-  WEFT_ASSIGN_OR_RETURN(program_, PlanProgram(specs));
-  WEFT_ASSIGN_OR_RETURN(forward_program_, PlanProgram(forward_specs));
+  program_spec_ = MakeProgramSpec(specs);
+  WEFT_ASSIGN_OR_RETURN(program_, PlanProgram(program_spec_));
+  WEFT_ASSIGN_OR_RETURN(forward_program_, PlanProgram(MakeProgramSpec(forward_specs)));
   return OkStatus();
 }
 
-StatusOr<RankProgram> Engine::PlanProgram(const std::vector<PhaseSpec>& phases) const {
+ProgramSpec Engine::MakeProgramSpec(const std::vector<PhaseSpec>& phases) const {
   ProgramSpec spec;
   spec.ranks = stages_.ranks;
   spec.chunks = stages_.count() / stages_.ranks;
@@ -148,6 +150,12 @@ StatusOr<RankProgram> Engine::PlanProgram(const std::vector<PhaseSpec>& phases) 
       taped == tape_map_.taped.end()
           ? stages_.count()
           : stages_.StageOf(static_cast<int>(taped - tape_map_.taped.begin()));
+  // Where only a join trains, the slots of its parameters still end somewhere.
+  const auto trains = [](const ParamSpec& param) { return param.trainable; };
+  for (const JoinSpec& join : model_->spec.joins) {
+    if (std::any_of(join.params.begin(), join.params.end(), trains))
+      spec.first_backward_stage = std::min(spec.first_backward_stage, stages_.last());
+  }
   for (const BlockSpec& block : model_->spec.blocks) {
     for (const ParamSpec& param : block.params) {
       if (param.tie.empty() || !param.trainable) continue;
@@ -155,7 +163,12 @@ StatusOr<RankProgram> Engine::PlanProgram(const std::vector<PhaseSpec>& phases) 
                              stages_.StageOf(BlockOfParam(model_->spec, param.name)));
     }
   }
+  return spec;
+}
+
+StatusOr<RankProgram> Engine::PlanProgram(const ProgramSpec& spec) const {
   WEFT_ASSIGN_OR_RETURN(std::vector<RankProgram> programs, MakeProgram(spec));
+  WEFT_RETURN_IF_ERROR(VerifyProgram(spec, programs));
   return std::move(programs[static_cast<size_t>(stages_.rank)]);
 }
 

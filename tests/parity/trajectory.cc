@@ -11,8 +11,8 @@
 #include "cluster/base/mutex.h"
 #include "cluster/comm/mesh_communicators.h"
 #include "models/spec/model_spec.h"
-#include "tests/parity/parity_models.h"
 #include "tests/support/golden.h"
+#include "worker/bench/synthetic_batch.h"
 #include "worker/train_step.h"
 
 namespace weft::testing {
@@ -79,7 +79,7 @@ StatusOr<RankPart> RunParityRank(const Recipe& recipe, const AxisCommunicators& 
   RankPart part;
   for (int64_t step = 0; step < recipe.steps(); ++step) {
     const std::vector<NamedTensors> batches =
-        ParityBatches(recipe, rank->parallel().slots(), step % kBatches);
+        SyntheticBatches(recipe, rank->parallel().slots(), step % kBatches);
     WEFT_ASSIGN_OR_RETURN(const StepResult result, TrainStepOn(rank.get(), step, batches));
     part.losses.push_back(result.loss);
     part.norms.push_back(result.grad_norm);

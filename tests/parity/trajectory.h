@@ -38,7 +38,7 @@ struct Trajectory {
   std::map<std::string, at::Tensor> state;
 };
 
-// `recipe.steps()` steps from the golden weights on ParityBatches.
+// `recipe.steps()` steps from the golden weights on SyntheticBatches.
 StatusOr<RankPart> RunParityRank(const Recipe& recipe, const AxisCommunicators& axes);
 
 // Ranks as threads.
