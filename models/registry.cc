@@ -2,8 +2,10 @@
 
 #include "models/clip/clip.h"
 #include "models/layers/patches.h"
+#include "models/llava/llava.h"
 #include "models/roberta/roberta.h"
 #include "models/spec/clip_spec.h"
+#include "models/spec/llava_spec.h"
 #include "models/spec/roberta_spec.h"
 
 namespace weft {
@@ -41,9 +43,10 @@ StatusOr<std::unique_ptr<Model>> MakeModel(const Recipe& recipe, const ModelSpec
       WEFT_ASSIGN_OR_RETURN(const RobertaConfig config, ResolveRoberta(recipe.model().roberta()));
       return MakeRoberta(config, spec, store);
     }
-    case ModelRecipe::kLlava:
-      return InvalidArgument("model: this build knows the sizes of " + spec.family +
-                             ", but cannot train it");
+    case ModelRecipe::kLlava: {
+      WEFT_ASSIGN_OR_RETURN(const LlavaConfig config, ResolveLlava(recipe.model().llava()));
+      return MakeLlava(config, spec, norm, store);
+    }
     case ModelRecipe::FAMILY_NOT_SET:
       break;
   }
