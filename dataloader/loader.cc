@@ -52,7 +52,8 @@ Status CheckOptions(const LoaderOptions& options) {
 
 // A name that no field has would be a tensor that never comes.
 Status CheckFields(const LoaderOptions& options, const SampleSource& source) {
-  for (const std::string& name : options.fields) {
+  if (!options.fields) return OkStatus();
+  for (const std::string& name : *options.fields) {
     std::vector<std::string> has;
     for (const FieldSpec& spec : source.fields()) has.push_back(spec.name);
     if (std::find(has.begin(), has.end(), name) == has.end())

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,8 +41,8 @@ struct LoaderOptions {
   std::vector<int> slots;
   int64_t first_step = 0;
   int64_t end_step = 0;
-  // Names of the fields that the consumer reads; empty: all of the family. What nobody asks for is not made.
-  std::vector<std::string> fields;
+  // Names of the fields that the consumer reads; not set: all of the family. What nobody asks for is not made.
+  std::optional<std::vector<std::string>> fields;
 };
 
 }  // namespace weft

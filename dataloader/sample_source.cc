@@ -40,8 +40,8 @@ std::string ShardField(SampleUse use) {
 }
 
 bool WantsField(const LoaderOptions& options, std::string_view name) {
-  return options.fields.empty() ||
-         std::find(options.fields.begin(), options.fields.end(), name) != options.fields.end();
+  return !options.fields ||
+         std::find(options.fields->begin(), options.fields->end(), name) != options.fields->end();
 }
 
 }  // namespace weft

@@ -3,6 +3,9 @@
 #include <ATen/Parallel.h>
 #include <ATen/Version.h>
 
+#include <algorithm>
+#include <iterator>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -122,9 +125,30 @@ Status Session::InitializeFrom(const InitFrom& init, FileSystem* fs) {
   return OkStatus();
 }
 
+namespace {
+
+// What this rank's blocks read and no block makes.
+std::vector<std::string> LoaderFields(const ModelSpec& spec, const Stages& stages) {
+  std::set<std::string> made;
+  std::set<std::string> read;
+  for (int b = 0; b < static_cast<int>(spec.blocks.size()); ++b) {
+    const BlockSpec& block = spec.blocks[static_cast<size_t>(b)];
+    for (const ActivationSpec& output : block.outputs) made.insert(output.name);
+    if (!stages.IsOwn(stages.StageOf(b))) continue;
+    for (const ActivationSpec& input : block.inputs) read.insert(input.name);
+  }
+  std::vector<std::string> fields;
+  std::set_difference(read.begin(), read.end(), made.begin(), made.end(),
+                      std::back_inserter(fields));
+  return fields;
+}
+
+}  // namespace
+
 Status Session::OpenData(const checkpoint::DataCursor* cursor) {
   LoaderOptions options = MakeLoaderOptions();
   options.first_step = first_step_;
+  options.fields = LoaderFields(spec_, state_->stages());
   WEFT_ASSIGN_OR_RETURN(std::unique_ptr<Loader> loader, Loader::Open(options));
   if (cursor != nullptr && cursor->manifest_hash() != loader->manifest_hash()) {
     return InvalidArgument("data.train_shards changed since the checkpoint of step " +

@@ -116,11 +116,17 @@ TEST_F(LoaderTest, FieldsAreTheSameAlone) {
   const auto all = ReadAll(options_);
   for (const std::string name : {"pixels", "ids", "eot"}) {
     LoaderOptions other = options_;
-    other.fields = {name};
+    other.fields = {{name}};
     for (const auto& [key, batch] : ReadAll(other)) {
       ASSERT_EQ(batch.fields.size(), 1u);
       EXPECT_EQ(Bytes(batch, name), Bytes(all.at(key), name));
     }
+  }
+  LoaderOptions none = options_;
+  none.fields.emplace();
+  for (const auto& [key, batch] : ReadAll(none)) {
+    EXPECT_TRUE(batch.fields.empty());
+    EXPECT_EQ(batch.sample_ids, all.at(key).sample_ids);
   }
 }
 
@@ -175,7 +181,7 @@ TEST_F(LoaderTest, BadSamplesAreReplacedAlikeEverywhere) {
   for (const int64_t bad : {39, 40, 42}) EXPECT_EQ(seen.count(bad), 0u) << bad;
   EXPECT_EQ(seen.size(), 47u);
   LoaderOptions other = options_;
-  other.fields = {"ids"};
+  other.fields = {{"ids"}};
   other.slots = {2};
   other.data.set_loader_threads(2);
   for (const auto& [key, batch] : ReadAll(other)) {
@@ -221,7 +227,7 @@ TEST_F(LoaderTest, WrongOptionsNameTheField) {
   wrong.vocab_size = 49408;
   EXPECT_NE(message(wrong).find("vocab_size is at most 515"), std::string::npos) << message(wrong);
   wrong = options_;
-  wrong.fields = {"pixel"};
+  wrong.fields = {{"pixel"}};
   EXPECT_NE(message(wrong).find("no field 'pixel'"), std::string::npos) << message(wrong);
   for (const std::vector<int>& slots : {std::vector<int>{}, {4}, {-1}, {1, 1}}) {
     wrong = options_;
