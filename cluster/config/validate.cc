@@ -154,6 +154,8 @@ void CheckOptimizer(const Recipe& recipe, RecipeChecker* check) {
 }
 
 void CheckEval(const Recipe& recipe, RecipeChecker* check) {
+  check->Rule(!recipe.eval().retrieval() || recipe.model().has_clip(), "eval.retrieval",
+              "must be false: retrieval compares the features of CLIP's two towers");
   check->Rule(!recipe.eval().retrieval() || recipe.data().eval_shards_size() > 0,
               "data.eval_shards", "must name at least one shard, because eval.retrieval is on");
   check->Count("eval.top_images", true, recipe.eval().top_images(), 1, 1000, "");

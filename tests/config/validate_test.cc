@@ -127,6 +127,8 @@ class RobertaRule : public ::testing::TestWithParam<Case> {};
 TEST_P(RobertaRule, IsViolatedAlone) {
   const std::string model = "model { roberta { width: 16 layers: 2 heads: 4 } }\n";
   EXPECT_THAT(BadFieldsOf(model, "seed=2"), IsEmpty());
+  EXPECT_THAT(BadFieldsOf(model, "eval.retrieval=true"),
+              ElementsAre("eval.retrieval", "data.eval_shards"));
   EXPECT_THAT(BadFieldsOf(model, GetParam().override), ElementsAre(GetParam().field));
 }
 
