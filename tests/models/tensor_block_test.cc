@@ -176,6 +176,73 @@ TEST_P(TensorBlockTest, EveryFormEqualsOneRank) {
   }
 }
 
+// Cross-attention from 15 rows to the 21 of another modality.
+constexpr int64_t kMemoryTokens = 7;
+
+struct CrossResult {
+  at::Tensor y;
+  std::vector<at::Tensor> grads;
+  std::map<std::string, at::Tensor> gradients;
+};
+
+CrossResult RunCross(const std::vector<at::Tensor>& whole, TensorRank* rank) {
+  const auto layer = [&](const char* name) {
+    return LinearOf(std::string("b.") + name, &rank->store);
+  };
+  AttentionOptions options;
+  options.site = "b.cross";
+  options.heads = kHeads;
+  options.kv_heads = kHeads;
+  options.dropout = 0.1;
+  options.most_tokens = kMemoryTokens;
+  const AttentionLayer attention({{}, layer("q"), layer("k"), layer("v"), layer("out")}, options,
+                                 rank->axis);
+  std::vector<at::Tensor> own;
+  for (const at::Tensor& x : whole)
+    own.push_back(rank->axis.sequence ? OwnRowsOf(x.flatten(0, 1), rank->axis) : x.clone());
+  own[0].set_requires_grad(true);
+  own[1].set_requires_grad(true);
+  MicroBatchContext context;
+  context.samples = kSamples;
+  const at::Tensor y = attention.Cross(
+      {own[0], TokenRows(kSamples, kTokens, rank->axis), {}},
+      {own[1], TokenRows(kSamples, kMemoryTokens, rank->axis), at::ones({kSamples, kMemoryTokens})},
+      context);
+  CrossResult result;
+  result.grads = rank->Backward({y}, {own[0], own[1]}, {own[2]});
+  result.y = y.detach();
+  result.gradients = rank->Gradients();
+  return result;
+}
+
+TEST_P(TensorBlockTest, CrossAttentionEqualsOneRank) {
+  const std::vector<ParamSpec> specs = SpecOf(RobertaForm()).params;
+  const std::vector<at::Tensor> whole = {Numbers({kSamples, kTokens, kWidth}, 0.1).mul(0.3),
+                                         Numbers({kSamples, kMemoryTokens, kWidth}, 0.2).mul(0.3),
+                                         Numbers({kSamples, kTokens, kWidth}, 0.4)};
+  TensorRank alone(specs, {}, FP64, 3);
+  const CrossResult expected = RunCross(whole, &alone);
+  const Status status = ThreadWorld(GetParam(), [&](Communicator& comm) {
+    for (const bool sequence : {false, true}) {
+      TensorRank rank(specs, AxisOf(comm, sequence), FP64, 3);
+      const auto own = [&](const at::Tensor& x) {
+        return sequence ? OwnRowsOf(x.flatten(0, 1), rank.axis) : x;
+      };
+      const CrossResult got = RunCross(whole, &rank);
+      EXPECT_LT(RelativeError(got.y, own(expected.y)), 1e-12);
+      EXPECT_LT(RelativeError(got.grads[0], own(expected.grads[0])), 1e-12);
+      EXPECT_LT(RelativeError(got.grads[1], own(expected.grads[1])), 1e-12);
+      for (const char* name : {"b.q.weight", "b.k.weight", "b.v.bias", "b.out.weight"}) {
+        const at::Tensor slice =
+            rank.SliceOf(rank.store.Get(name)->spec, expected.gradients.at(name));
+        EXPECT_LT(RelativeError(got.gradients.at(name), slice), 1e-12) << name;
+      }
+    }
+    return OkStatus();
+  });
+  ASSERT_TRUE(status.ok()) << status;
+}
+
 INSTANTIATE_TEST_SUITE_P(Ranks, TensorBlockTest, ::testing::Values(2, 4, 8));
 
 TEST(TensorBlockTest, RecomputingProbabilitiesGivesEqualBits) {

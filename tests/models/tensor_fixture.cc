@@ -10,21 +10,12 @@
 namespace weft::testing {
 namespace {
 
-// What the store is told: slices as whole parameters.
-std::vector<ParamSpec> LocalSpecs(const std::vector<ParamSpec>& specs, const TensorAxis& axis) {
-  std::vector<ParamSpec> local = specs;
-  for (ParamSpec& spec : local) {
-    spec.shape = LocalShape(spec, axis.size, axis.rank);
-    spec.tp_dim = -1;
-    spec.tp_sections = 1;
-  }
-  return local;
-}
-
-at::Tensor WholeValue(const ParamSpec& spec, double gain) {
-  at::Tensor whole = at::empty(spec.shape, at::kDouble);
-  GoldenFill(spec, 0, spec.NumElements(), whole.data_ptr<double>());
-  return whole.dim() == 1 ? whole : whole.mul_(gain);
+ParallelOptions OptionsOf(const TensorAxis& axis) {
+  ParallelOptions options;
+  options.tp = axis.comm;
+  options.sequence_parallel = axis.sequence;
+  options.timeout = axis.timeout;
+  return options;
 }
 
 }  // namespace
@@ -45,18 +36,14 @@ double RelativeError(const at::Tensor& a, const at::Tensor& b) {
 TensorRank::TensorRank(const std::vector<ParamSpec>& global, const TensorAxis& tensor_axis,
                        Precision precision, double gain)
     : axis(tensor_axis),
-      context(ParallelOptions{}),
+      context(OptionsOf(tensor_axis)),
       specs(global),
-      store(LocalSpecs(global, tensor_axis), precision, &context) {
-  std::map<std::string, at::Tensor> values;
-  for (const ParamSpec& spec : specs)
-    values[spec.name] = SliceOf(spec, WholeValue(spec, gain)).contiguous();
-  store.FillAll([&](const ParamSpec& spec, int64_t begin, int64_t end, double* out) {
-    const double* from = values.at(spec.name).const_data_ptr<double>();
-    std::copy(from + begin, from + end, out);
+      store(global, precision, &context) {
+  store.FillAll([gain](const ParamSpec& spec, int64_t begin, int64_t end, double* out) {
+    GoldenFill(spec, begin, end, out);
+    if (spec.shape.size() == 1) return;
+    for (int64_t i = 0; i < end - begin; ++i) out[i] *= gain;
   });
-  // Layers read whole shapes and splits from the spec.
-  for (const ParamSpec& spec : specs) store.Get(spec.name)->spec = spec;
 }
 
 at::Tensor TensorRank::SliceOf(const ParamSpec& spec, const at::Tensor& whole) const {

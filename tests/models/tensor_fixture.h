@@ -23,7 +23,7 @@ double RelativeError(const at::Tensor& a, const at::Tensor& b);
 
 class TensorRank {
  public:
-  // Golden fill, sliced for the axis; `gain` multiplies it.
+  // Golden fill; `gain` multiplies matrices.
   TensorRank(const std::vector<ParamSpec>& specs, const TensorAxis& axis,
              Precision precision = FP64, double gain = 1);
 
