@@ -13,6 +13,7 @@ namespace weft {
 
 ParallelContext::ParallelContext(const ParallelOptions& options) : options_(options) {
   WEFT_CHECK_LE(dp_size(), options_.num_slots) << "more data-parallel ranks than slots";
+  WEFT_CHECK_EQ(dp_size() % shards(), 0) << "dp ranks in groups of " << shards();
   slots_ = OwnSlots(options_.num_slots, dp_size(), dp_rank(), options_.slot_order);
 }
 
@@ -60,6 +61,20 @@ StatusOr<at::Tensor> ParallelContext::AllGatherSlots(const at::Tensor& own,
       packed[slots[i]].copy_(all[rank][static_cast<int64_t>(i)]);
   }
   return packed.view(sizes);
+}
+
+WorkPtr ParallelContext::AllGatherShards(const void* own, void* all, size_t bytes,
+                                         const std::string& name) {
+  if (shards() == dp_size()) return dp().AllGather(own, all, bytes, DType::kUInt8, Op(name));
+  std::vector<SendBuffer> send(static_cast<size_t>(dp_size()));
+  std::vector<RecvBuffer> recv(send.size());
+  const int first = dp_rank() - shard();
+  for (int i = 0; i < shards(); ++i) {
+    const auto rank = static_cast<size_t>(first + i);
+    send[rank] = {own, bytes};
+    recv[rank] = {static_cast<char*>(all) + static_cast<size_t>(i) * bytes, bytes};
+  }
+  return dp().AllToAll(send, recv, Op(name));
 }
 
 Status ParallelContext::AllReduceWorld(int64_t* data, size_t count, ReduceOp op,

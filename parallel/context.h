@@ -27,6 +27,10 @@ struct ParallelOptions {
   // V: virtual data-parallel ranks of a step.
   int num_slots = 1;
   SlotOrder slot_order = SlotOrder::kContiguous;
+  // Neighbouring dp ranks that share one copy of what is sharded; 0: all of them.
+  int shard_ranks = 0;
+  // false: gradients are summed by the backend's own collective, in whatever order it has.
+  bool deterministic = true;
   // Splits the rows between tensor-parallel layers over tp.
   bool sequence_parallel = false;
   // Of each collective.
@@ -48,6 +52,10 @@ class ParallelContext {
 
   int num_slots() const { return options_.num_slots; }
   SlotOrder slot_order() const { return options_.slot_order; }
+  bool deterministic() const { return options_.deterministic; }
+  // What is sharded over dp lies in so many shards; dp rank r has number r % shards.
+  int shards() const { return options_.shard_ranks == 0 ? dp_size() : options_.shard_ranks; }
+  int shard() const { return dp_rank() % shards(); }
   // This rank's, ascending.
   const std::vector<int>& slots() const { return slots_; }
   // What layers are made with.
@@ -63,6 +71,8 @@ class ParallelContext {
 
   // `own` is [own slots, ...]; the result is [num_slots, ...] in slot order, the same on every dp rank.
   StatusOr<at::Tensor> AllGatherSlots(const at::Tensor& own, const std::string& name);
+  // Shards of `bytes` each from the ranks that share a copy: `all` holds shards() of them. REQUIRES: shards() > 1.
+  WorkPtr AllGatherShards(const void* own, void* all, size_t bytes, const std::string& name);
   // Over the whole world, axis by axis, in place.
   Status AllReduceWorld(int64_t* data, size_t count, ReduceOp op, const std::string& name);
 

@@ -19,6 +19,8 @@ ParallelOptions MakeParallelOptions(const Recipe& recipe, const AxisCommunicator
   options.num_slots = recipe.batch().slots();
   options.slot_order =
       recipe.layout().zero_stage() == 1 ? SlotOrder::kContiguous : SlotOrder::kInterleaved;
+  options.shard_ranks = recipe.layout().shard_ranks();
+  options.deterministic = recipe.deterministic();
   options.sequence_parallel = recipe.layout().sequence_parallel();
   options.timeout = FromSeconds(recipe.run().collective_timeout_s());
   return options;

@@ -30,6 +30,10 @@ Status GradientReducer::Prepare(int group, int slot) {
   ParameterGroup& parameters = store_->groups()[static_cast<size_t>(group)];
   if (!parameters.trainable() || (state.prepared == slot && state.done != slot)) return OkStatus();
   WEFT_CHECK_EQ(state.prepared, state.done) << "the gradient of the slot before is not complete";
+  if (!context_->deterministic() && slot > 0) {
+    state.prepared = slot;  // slots go on adding to one sum
+    return OkStatus();
+  }
   WEFT_RETURN_IF_ERROR(Complete(group));
   // What lies in main_grad moves out: sums of slots before, or the shard of a pass before.
   for (SlotTree::Part& part : state.tree.parts()) {
@@ -49,7 +53,7 @@ void GradientReducer::SlotDone(int group, int slot) {
   WEFT_CHECK(state.prepared == slot && state.done != slot)
       << "a slot's gradient without a beginning";
   state.done = slot;
-  if (!interleaved()) {
+  if (context_->deterministic() && !interleaved()) {
     state.tree.Push({0, context_->slots()[static_cast<size_t>(slot)]}, parameters.main_grad);
   }
 }
@@ -67,6 +71,10 @@ Status GradientReducer::Launch(int group, int round) {
   GroupState& state = groups_[static_cast<size_t>(group)];
   const ParameterGroup& parameters = store_->groups()[static_cast<size_t>(group)];
   if (!parameters.trainable()) return OkStatus();
+  if (!context_->deterministic()) {
+    if (round + 1 == num_rounds()) StartReduceScatter(&state, parameters);
+    return OkStatus();
+  }
   // A rank without a slot in this round may still be at the last one.
   WEFT_RETURN_IF_ERROR(Complete(group));
   state.round = round;
@@ -83,9 +91,31 @@ Status GradientReducer::Launch(int group, int round) {
   return OkStatus();
 }
 
+// The backend's own sum over ranks.
+void GradientReducer::StartReduceScatter(GroupState* state, const ParameterGroup& group) {
+  const auto shard_size = static_cast<size_t>(group.shard_size);
+  const DType type = ToDType(group.main_grad.scalar_type());
+  const OpOptions op = context_->Op("grads.exchange");
+  if (context_->dp_size() == 1) {
+    EndPass(state, group.main_grad);
+  } else if (context_->shards() == context_->dp_size()) {
+    state->received = at::empty({group.shard_size}, group.main_grad.options());
+    state->work =
+        context_->dp().ReduceScatter(group.main_grad.data_ptr(), state->received.data_ptr(),
+                                     shard_size, type, ReduceOp::kSum, op);
+  } else {
+    state->received =
+        group.main_grad.narrow(0, context_->shard() * group.shard_size, group.shard_size);
+    state->work = context_->dp().AllReduce(group.main_grad.data_ptr(),
+                                           static_cast<size_t>(group.main_grad.numel()), type,
+                                           ReduceOp::kSum, op);
+  }
+}
+
 // Own sums, owner by owner, against those of the other ranks for this rank's shard.
 void GradientReducer::StartExchange(GroupState* state, const ParameterGroup& group) {
   const int ranks = context_->dp_size();
+  const int shards = context_->shards();
   const int64_t size = group.shard_size;
   const at::TensorOptions options = group.main_grad.options();
   const auto bytes_of = [&](size_t subtrees) {
@@ -93,16 +123,16 @@ void GradientReducer::StartExchange(GroupState* state, const ParameterGroup& gro
   };
   const size_t own = NodesOf(context_->dp_rank(), state->round).size();
   if (interleaved()) {
-    state->packed = group.main_grad.view({ranks, 1, size});
+    state->packed = group.main_grad.view({shards, 1, size});
   } else {
     const std::vector<SlotTree::Part>& parts = state->tree.parts();
     WEFT_CHECK_EQ(parts.size(), own) << "not every slot has been added";
     // One subtree goes out from where it is; several are packed.
-    state->packed = parts[0].sum.view({ranks, 1, size});
+    state->packed = parts[0].sum.view({shards, 1, size});
     if (own > 1) {
-      state->packed = at::empty({ranks, static_cast<int64_t>(own), size}, options);
+      state->packed = at::empty({shards, static_cast<int64_t>(own), size}, options);
       for (size_t i = 0; i < own; ++i)
-        state->packed.select(1, static_cast<int64_t>(i)).copy_(parts[i].sum.view({ranks, size}));
+        state->packed.select(1, static_cast<int64_t>(i)).copy_(parts[i].sum.view({shards, size}));
     }
   }
   size_t total = 0;
@@ -113,7 +143,7 @@ void GradientReducer::StartExchange(GroupState* state, const ParameterGroup& gro
   char* to = static_cast<char*>(state->received.data_ptr());
   for (int rank = 0; rank < ranks; ++rank) {
     const size_t bytes = bytes_of(NodesOf(rank, state->round).size());
-    send.push_back({state->packed[rank].data_ptr(), bytes_of(own)});
+    send.push_back({state->packed[rank % shards].data_ptr(), bytes_of(own)});
     recv.push_back({to, bytes});
     to += bytes;
   }
@@ -124,6 +154,10 @@ Status GradientReducer::Complete(int group) {
   GroupState& state = groups_[static_cast<size_t>(group)];
   if (state.work == nullptr) return OkStatus();
   WEFT_RETURN_IF_ERROR(context_->Wait(std::move(state.work)));
+  if (!context_->deterministic()) {
+    EndPass(&state, std::exchange(state.received, at::Tensor()));
+    return OkStatus();
+  }
   if (!interleaved()) state.tree.Clear();
   int64_t next = 0;
   for (int rank = 0; rank < context_->dp_size(); ++rank) {

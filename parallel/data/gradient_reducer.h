@@ -4,6 +4,8 @@
 // the owners of the shards in one exchange a step. Interleaved slots (ZeRO 2, 3): each round of D slots is exchanged at once
 // and the owners sum shards, so no rank holds a sum of whole gradients. Both give the same bits for every D.
 //
+// Not deterministic: slots add to one sum, and the backend's own collective sums over ranks.
+//
 // For each group and own slot: Prepare, then gradients into main_grad, SlotDone, Launch after the last slot of a round;
 // Finish at the end of the step. Several passes over all slots in a step (objectives of several waves) add up in their
 // order.
@@ -66,6 +68,7 @@ class GradientReducer {
   // What rank `rank` sends in the round: nodes from left to right.
   std::vector<SlotNode> NodesOf(int rank, int round) const;
   void StartExchange(GroupState* state, const ParameterGroup& group);
+  void StartReduceScatter(GroupState* state, const ParameterGroup& group);
   // Waits for the group's exchange and takes what came.
   Status Complete(int group);
   void EndPass(GroupState* state, at::Tensor root);

@@ -74,7 +74,11 @@ MicroBatchContext Engine::ContextOf(const PhasePlan& phase, int micro_batch) con
   context.first_row = index * options_.micro_batch_size;
   context.samples = options_.micro_batch_size;
   context.training = true;
-  context.selective_recompute = options_.layout.recompute() == RECOMPUTE_SELECTIVE;
+  return context;
+}
+
+MicroBatchContext Engine::ForBlock(MicroBatchContext context, int block) const {
+  context.selective_recompute = recomputes_[static_cast<size_t>(block)] == RECOMPUTE_SELECTIVE;
   return context;
 }
 
@@ -219,9 +223,10 @@ Status Engine::Forward(const Action& action) {
     WEFT_RETURN_IF_ERROR(UseBlock(b, b + 1 < stage.end_block ? b + 1 : -1));
     if (!phantom) {
       const bool taped = phase.keeps && tape_map_.taped[static_cast<size_t>(b)];
-      const Keep keep = !taped ? Keep::kNothing : Recomputes(b) ? Keep::kInputs : Keep::kGraph;
-      tape.push_back(ForwardBlock(model_->blocks[static_cast<size_t>(b)].get(), context, keep,
-                                  tape_map_.needs_grad, &values));
+      const bool again = recomputes_[static_cast<size_t>(b)] == RECOMPUTE_FULL;
+      const Keep keep = !taped ? Keep::kNothing : again ? Keep::kInputs : Keep::kGraph;
+      tape.push_back(ForwardBlock(model_->blocks[static_cast<size_t>(b)].get(),
+                                  ForBlock(context, b), keep, tape_map_.needs_grad, &values));
     }
     LeaveBlock(b);
   }
@@ -302,7 +307,7 @@ Status Engine::Backward(const Action& action) {
       WEFT_RETURN_IF_ERROR(UseBlock(b, next >= stage.first_block ? next : -1));
       if (!phantom) {
         if (!split) WEFT_RETURN_IF_ERROR(PrepareBlock(b, action.micro_batch));
-        BackwardBlock(model_->blocks[static_cast<size_t>(b)].get(), context,
+        BackwardBlock(model_->blocks[static_cast<size_t>(b)].get(), ForBlock(context, b),
                       std::move(tape[static_cast<size_t>(b - stage.first_block)]),
                       split ? &deferred_[key] : nullptr, &grads);
       }

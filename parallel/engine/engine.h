@@ -133,7 +133,7 @@ class Engine {
   Status UseBlock(int block, int next);
   Status InferStage(int stage, const MicroBatchContext& context, NamedTensors* values);
   void LeaveBlock(int block);
-  bool Recomputes(int block) const { return recomputes_[static_cast<size_t>(block)]; }
+  MicroBatchContext ForBlock(MicroBatchContext context, int block) const;
   bool IsPhantom(int micro_batch) const;
 
   EngineOptions options_;
@@ -143,7 +143,7 @@ class Engine {
   GradientReducer* reducer_;
   ParallelContext* context_;
   TapeMap tape_map_;
-  std::vector<bool> recomputes_;
+  std::vector<Recompute> recomputes_;  // by block
   std::vector<WavePlan> waves_;
   std::vector<PhasePlan> phases_;
   // Without the backward phases.

@@ -77,8 +77,9 @@ Engine::Engine(const EngineOptions& options, const Stages& stages, Model* model,
       losses_(OwnLosses(*model, stages), options.micro_batches, context) {
   WEFT_CHECK_EQ(model->blocks.size(), static_cast<size_t>(stages.num_blocks));
   for (const BlockSpec& block : model->spec.blocks) {
-    recomputes_.push_back(options.layout.recompute() == RECOMPUTE_FULL &&
-                          MatchesAny(options.layout.recompute_blocks(), block.name));
+    recomputes_.push_back(MatchesAny(options.layout.recompute_blocks(), block.name)
+                              ? options.layout.recompute()
+                              : RECOMPUTE_OFF);
   }
   for (const Wave& wave : model->objective.waves)
     waves_.push_back(MakeWavePlan(model->spec, tape_map_, stages_, wave));

@@ -157,7 +157,7 @@ ParameterGroup::Kind ParameterStore::KindOf(const Parameter& parameter, int buck
     kind.tp_sum = TpReplicas(spec, tp);
   }
   // Autograd may keep a vector's values between forward and backward (norms), never a matrix's.
-  kind.gathered = options_.zero_stage == 3 && context_->dp_size() > 1 && spec.shape.size() > 1;
+  kind.gathered = options_.zero_stage == 3 && context_->shards() > 1 && spec.shape.size() > 1;
   return kind;
 }
 
@@ -183,7 +183,7 @@ void ParameterStore::Place(Parameter* parameter, int bucket) {
 }
 
 void ParameterStore::Allocate(ParameterGroup* group) {
-  const int64_t ranks = context_->dp_size();
+  const int64_t ranks = context_->shards();
   group->shard_size = RoundUp(UsedSize(*group), kBlock * ranks) / ranks;
   const int64_t size = group->shard_size * ranks;
   const at::ScalarType type = group->kind.value_type;
@@ -194,7 +194,7 @@ void ParameterStore::Allocate(ParameterGroup* group) {
   } else {
     group->values = at::zeros({size}, at::TensorOptions(type));
     group->shard_values =
-        group->values.narrow(0, context_->dp_rank() * group->shard_size, group->shard_size);
+        group->values.narrow(0, context_->shard() * group->shard_size, group->shard_size);
   }
   const bool own_master = group->trainable() && type != accumulate_type_ && !group->replica();
   group->master = own_master ? at::zeros({group->shard_size}, master_options) : group->shard_values;
@@ -239,7 +239,7 @@ void ParameterStore::FillRange(const Parameter& parameter, int64_t local_begin,
   ParameterGroup& group = groups_[static_cast<size_t>(parameter.group)];
   const int64_t begin = parameter.offset + local_begin;
   if (!group.kind.gathered) group.values.narrow(0, begin, master.numel()).copy_(master);
-  const int64_t shard_begin = context_->dp_rank() * group.shard_size;
+  const int64_t shard_begin = context_->shard() * group.shard_size;
   const int64_t from = std::max(begin, shard_begin);
   const int64_t to = std::min(begin + master.numel(), shard_begin + group.shard_size);
   if (from >= to) return;
@@ -274,7 +274,7 @@ Parameter* ParameterStore::Find(const std::string& name) {
 
 std::vector<ShardSlice> ParameterStore::ShardSlices(const ParameterGroup& group) const {
   std::vector<ShardSlice> slices;
-  const int64_t shard_begin = context_->dp_rank() * group.shard_size;
+  const int64_t shard_begin = context_->shard() * group.shard_size;
   for (const Parameter* parameter : group.parameters) {
     const int64_t from = std::max(parameter->offset, shard_begin);
     const int64_t to =
@@ -305,14 +305,13 @@ Status ParameterStore::Publish() {
     if (!group.master.is_alias_of(group.shard_values)) group.shard_values.copy_(group.master);
   }
   WEFT_RETURN_IF_ERROR(ExchangeTiedValues());
-  if (context_->dp_size() == 1) return OkStatus();
+  if (context_->shards() == 1) return OkStatus();
   std::vector<WorkPtr> works;
   for (ParameterGroup& group : groups_) {
     if (group.kind.gathered) continue;
-    works.push_back(context_->dp().AllGather(group.shard_values.data_ptr(), group.values.data_ptr(),
-                                             static_cast<size_t>(group.shard_size),
-                                             ToDType(group.kind.value_type),
-                                             context_->Op("parameters.gather")));
+    works.push_back(context_->AllGatherShards(group.shard_values.data_ptr(),
+                                              group.values.data_ptr(), group.shard_values.nbytes(),
+                                              "parameters.gather"));
   }
   Status first;
   for (WorkPtr& work : works) {
@@ -353,11 +352,10 @@ void ParameterStore::LaunchGather(int group_index) {
   ParameterGroup& group = groups_[static_cast<size_t>(group_index)];
   if (!group.kind.gathered || group.gather != nullptr || group.values.storage().nbytes() > 0)
     return;
-  ResizeStorage(group.values, static_cast<size_t>(group.shard_size) * context_->dp_size() *
+  ResizeStorage(group.values, static_cast<size_t>(group.shard_size) * context_->shards() *
                                   group.values.element_size());
-  group.gather = context_->dp().AllGather(
-      group.shard_values.data_ptr(), group.values.data_ptr(), static_cast<size_t>(group.shard_size),
-      ToDType(group.kind.value_type), context_->Op("parameters.gather"));
+  group.gather = context_->AllGatherShards(group.shard_values.data_ptr(), group.values.data_ptr(),
+                                           group.shard_values.nbytes(), "parameters.gather");
 }
 
 Status ParameterStore::WaitGather(int group_index) {

@@ -1,8 +1,9 @@
 // The parameters of this rank's stages in flat buffers, cut into groups: a run of blocks and one kind (compute type,
 // trained or not, how tp treats them). A group is the unit of the gradient exchange. In a group every tensor starts at a
 // multiple of kBlock elements and the gaps are zero, so that the fixed blocks of the gradient norm and the vectors of the
-// optimizer's kernel fall the same way for every number of ranks and every grouping. The dp ranks each own one
-// contiguous shard of every group, a multiple of kBlock long: its gradient sums, master weights and moments.
+// optimizer's kernel fall the same way for every number of ranks and every grouping. The dp ranks (of a
+// group of shard_ranks) each own one contiguous shard of every group, a multiple of kBlock long: its gradient sums, master
+// weights and moments.
 //
 // With ZeRO stage 3 the matrices of a block exist only as shards; LaunchGather and Release bring them and let them go.
 // Tied pairs: see ParamSpec::tie; each half is a group of its own.
@@ -42,7 +43,7 @@ struct ParameterGroup {
   int stage = 0;
   // In the model's order, which is the order in the buffers.
   std::vector<Parameter*> parameters;
-  // Elements of a shard; the buffers hold dp_size of them.
+  // Elements of a shard; the buffers hold context.shards() of them.
   int64_t shard_size = 0;
   at::Tensor values;
   // Undefined in a group that is not trained. Accumulation type.

@@ -158,6 +158,8 @@ std::vector<StateSlice> AdamW::HeldState() const {
 std::vector<StateSlice> AdamW::ExportState() const {
   const ParallelContext& context = store_->context();
   std::vector<StateSlice> slices;
+  // The first of the groups that hold copies.
+  if (context.dp_rank() >= context.shards()) return slices;
   for (StateSlice& slice : HeldState()) {
     const std::string name = slice.name.substr(slice.name.find('/') + 1);
     // The first of the tp ranks that hold the same slice.

@@ -71,8 +71,8 @@ void AddAllSlots(ParameterStore* store, GradientReducer* reducer, ParallelContex
   }
 }
 
-Result RunRank(int slots, int zero_stage, Communicator* dp, Precision precision) {
-  ParallelOptions parallel;
+Result RunRank(int slots, int zero_stage, Communicator* dp, Precision precision,
+               ParallelOptions parallel = {}) {
   parallel.dp = dp;
   parallel.num_slots = slots;
   if (zero_stage > 1) parallel.slot_order = SlotOrder::kInterleaved;
@@ -144,10 +144,48 @@ TEST_P(ReducerTest, EveryNumberOfRanksGivesTheBitsOfOne) {
   }
 }
 
+TEST(ReducerSumTest, GroupsThatHoldCopiesGiveTheBitsOfOne) {
+  for (const int zero_stage : {1, 2, 3}) {
+    const Result alone = RunRank(7, 1, nullptr, FP32);
+    Mutex mutex;
+    std::map<std::string, std::string> state;
+    const Status status = testing::ThreadWorld(6, [&](Communicator& dp) {
+      ParallelOptions parallel;
+      parallel.shard_ranks = 2;
+      const Result result = RunRank(7, zero_stage, &dp, FP32, parallel);
+      const MutexLock lock(mutex);
+      EXPECT_EQ(result.norm, alone.norm) << zero_stage;
+      EXPECT_TRUE(result.values == alone.values) << zero_stage;
+      for (const auto& [key, bytes] : result.state)
+        EXPECT_TRUE(state.emplace(key, bytes).second) << key << " is saved twice";
+      return OkStatus();
+    });
+    ASSERT_TRUE(status.ok()) << status;
+    EXPECT_TRUE(state == alone.state) << zero_stage;
+  }
+}
+
+TEST(ReducerSumTest, WithoutDeterminismTheSumIsTheSameButForRounding) {
+  const Result alone = RunRank(6, 1, nullptr, FP64);
+  for (const int zero_stage : {1, 2, 3}) {
+    for (const int shard_ranks : {0, 2}) {
+      const Status status = testing::ThreadWorld(4, [&](Communicator& dp) {
+        ParallelOptions parallel;
+        parallel.deterministic = false;
+        parallel.shard_ranks = shard_ranks;
+        EXPECT_NEAR(RunRank(6, zero_stage, &dp, FP64, parallel).norm, alone.norm,
+                    1e-10 * alone.norm);
+        return OkStatus();
+      });
+      ASSERT_TRUE(status.ok()) << status;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Precisions, ReducerTest, ::testing::Values(FP32, BF16, FP64),
                          [](const auto& info) { return Precision_Name(info.param); });
 
-TEST(ReducerTest, SumsAsTheTreeDoes) {
+TEST(ReducerSumTest, SumsAsTheTreeDoes) {
   ParallelContext context({.num_slots = 5});
   ParameterStore store({ParamSpec{"x", {}, Init::Constant(0)}}, FP64, &context);
   GradientReducer reducer(&store, &context);

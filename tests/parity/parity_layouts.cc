@@ -101,6 +101,7 @@ std::string ParityLayout::Name() const {
                      " pp" + std::to_string(layout.pp());
   if (layout.sequence_parallel()) name += " sp";
   if (layout.zero_stage() != 1) name += " zero" + std::to_string(layout.zero_stage());
+  if (layout.shard_ranks() > 0) name += " shard" + std::to_string(layout.shard_ranks());
   if (layout.schedule() != base.schedule())
     name += " " + Lower(PipelineSchedule_Name(layout.schedule()));
   if (layout.recompute() != base.recompute())
@@ -154,6 +155,16 @@ std::vector<ParityLayout> ParityLayouts(int blocks, bool joins, bool encoder, in
   add(uneven);
   uneven.layout.set_gather(GATHER_STEP);
   add(uneven);
+  // Copies of shards.
+  for (const int zero : {1, 2, 3}) {
+    ParityLayout hybrid;
+    hybrid.layout.set_dp(4);
+    hybrid.layout.set_shard_ranks(2);
+    hybrid.layout.set_zero_stage(zero);
+    if (zero == 3) hybrid.layout.set_tp(2);
+    if (zero == 2) hybrid.layout.set_pp(2);
+    add(hybrid);
+  }
   const std::vector<Choice> all = AllValid(blocks, joins, encoder);
   std::set<Pair> open;
   for (const Choice& choice : all) open.merge(PairsOf(choice));
