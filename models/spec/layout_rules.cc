@@ -43,6 +43,10 @@ class Rules {
       broken.push_back(
           "layout.sequence_parallel = true: needs layout.tp > 1, ranks to split the rows over");
     }
+    if (layout.shard_ranks() > 0 && layout.dp() % layout.shard_ranks() != 0) {
+      broken.push_back("layout.dp = " + Text(layout.dp()) + ": cannot be split into groups of " +
+                       "layout.shard_ranks = " + Text(layout.shard_ranks()) + " ranks");
+    }
     if (int64_t{layout.pp()} * layout.virtual_stages() > blocks) {
       const std::string chunks = layout.virtual_stages() == 1
                                      ? ""
