@@ -15,6 +15,8 @@
 #include "cluster/comm/tcp_communicator.h"
 #include "cluster/rpc/worker_channel.h"
 #include "parallel/memory.h"
+#include "parallel/memory/memory_meter.h"
+#include "parallel/memory/metered_allocator.h"
 #include "worker/bench/bench_main.h"
 #include "worker/flight_dump.h"
 #include "worker/progress_reporter.h"
@@ -87,6 +89,8 @@ Status CatchExceptions(const F& f) {
 
 Status Train(const control::Start& start, WorkerChannel* channel, Listener* listener,
              ProgressReporter* progress) {
+  MemoryMeter meter;
+  const MeterThread attached(&meter);
   progress->Enter(control::PHASE_LOADING, 0);
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
                         Session::Create(start, channel->token(), listener, PosixFileSystem()));
@@ -101,6 +105,7 @@ Status Train(const control::Start& start, WorkerChannel* channel, Listener* list
   const Status status =
       CatchExceptions([&] { return Trainer(session.get(), &saver, channel, progress).Run(); });
   if (!status.ok()) session->Abort(status);
+  WEFT_LOG(INFO) << "tensor memory of this rank:\n" << meter.Report().Table();
   progress->SetOperationSource(nullptr);
   channel->SetFlightSource(nullptr);
   return status;
@@ -130,6 +135,7 @@ int WorkerMain(int argc, char** argv) {
   InitLogging({.program = "weft-worker"});
   if (argc > 1 && std::strcmp(argv[1], "bench") == 0) return BenchMain(argc - 2, argv + 2);
   KeepFreedMemory();
+  InstallMeteredAllocator();
   const StatusOr<WorkerOptions> options = ParseArguments(argc, argv);
   if (!options.ok()) {
     std::fprintf(stderr, "weft-worker: %s\n", options.status().message().c_str());

@@ -7,6 +7,7 @@
 
 #include "cluster/base/logging.h"
 #include "parallel/engine/dtypes.h"
+#include "parallel/memory/memory_meter.h"
 
 namespace weft {
 
@@ -35,6 +36,7 @@ Status GradientReducer::Prepare(int group, int slot) {
     return OkStatus();
   }
   WEFT_RETURN_IF_ERROR(Complete(group));
+  const MemoryScope scope(MemoryCategory::kGradients);
   // What lies in main_grad moves out: sums of slots before, or the shard of a pass before.
   for (SlotTree::Part& part : state.tree.parts()) {
     if (part.sum.is_alias_of(parameters.main_grad)) part.sum = part.sum.clone();
@@ -114,6 +116,7 @@ void GradientReducer::StartReduceScatter(GroupState* state, const ParameterGroup
 
 // Own sums, owner by owner, against those of the other ranks for this rank's shard.
 void GradientReducer::StartExchange(GroupState* state, const ParameterGroup& group) {
+  const MemoryScope scope(MemoryCategory::kBuffers);
   const int ranks = context_->dp_size();
   const int shards = context_->shards();
   const int64_t size = group.shard_size;
@@ -165,6 +168,7 @@ Status GradientReducer::Complete(int group) {
       state.tree.Push(node, state.received[next++]);
   }
   state.packed.reset();
+  const MemoryScope scope(MemoryCategory::kGradients);
   // What stays waits for later rounds: it must not hold the whole message.
   for (SlotTree::Part& part : state.tree.parts()) {
     if (next > 1 && part.sum.is_alias_of(state.received)) part.sum = part.sum.clone();
@@ -204,6 +208,7 @@ Status GradientReducer::Finish() {
 Status GradientReducer::SumOverTensorRanks(int group) {
   at::Tensor& shard = groups_[static_cast<size_t>(group)].shard;
   const int span = store_->groups()[static_cast<size_t>(group)].kind.tp_sum;
+  const MemoryScope scope(MemoryCategory::kBuffers);
   at::Tensor all = at::empty({context_->tp_size(), shard.numel()}, shard.options());
   WEFT_RETURN_IF_ERROR(context_->Wait(
       context_->tp().AllGather(shard.data_ptr(), all.data_ptr(), static_cast<size_t>(shard.numel()),

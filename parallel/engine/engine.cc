@@ -10,6 +10,7 @@
 
 #include "cluster/base/logging.h"
 #include "parallel/engine/dtypes.h"
+#include "parallel/memory/memory_meter.h"
 #include "parallel/tensor/comm_error.h"
 
 namespace weft {
@@ -117,6 +118,7 @@ StatusOr<StepOutput> Engine::Run(int64_t step, std::span<const NamedTensors> mic
   timeline_.clear();
   if (training) reducer_->Begin();
   const at::NoGradGuard no_grad;
+  const MemoryScope scope(MemoryCategory::kActivations);
   try {
     WEFT_RETURN_IF_ERROR(losses_.Begin(inputs_));
     WEFT_RETURN_IF_ERROR(Interpret(training ? program_ : forward_program_));

@@ -12,6 +12,7 @@
 #include "cluster/base/logging.h"
 #include "cluster/base/philox.h"
 #include "parallel/engine/dtypes.h"
+#include "parallel/memory/memory_meter.h"
 
 namespace weft {
 namespace {
@@ -188,6 +189,7 @@ void ParameterStore::Allocate(ParameterGroup* group) {
   const int64_t size = group->shard_size * ranks;
   const at::ScalarType type = group->kind.value_type;
   const at::TensorOptions master_options(accumulate_type_);
+  const MemoryScope parameters(MemoryCategory::kParameters);
   if (group->kind.gathered) {
     group->values = at::empty({size}, at::TensorOptions(type));
     group->shard_values = at::zeros({group->shard_size}, at::TensorOptions(type));
@@ -197,8 +199,15 @@ void ParameterStore::Allocate(ParameterGroup* group) {
         group->values.narrow(0, context_->shard() * group->shard_size, group->shard_size);
   }
   const bool own_master = group->trainable() && type != accumulate_type_ && !group->replica();
-  group->master = own_master ? at::zeros({group->shard_size}, master_options) : group->shard_values;
-  if (group->trainable()) group->main_grad = at::zeros({size}, master_options);
+  group->master = group->shard_values;
+  if (own_master) {
+    const MemoryScope optimizer(MemoryCategory::kOptimizer);
+    group->master = at::zeros({group->shard_size}, master_options);
+  }
+  if (group->trainable()) {
+    const MemoryScope gradients(MemoryCategory::kGradients);
+    group->main_grad = at::zeros({size}, master_options);
+  }
   MakeViews(group);
   if (group->kind.gathered) ResizeStorage(group->values, 0);
 }
@@ -352,6 +361,7 @@ void ParameterStore::LaunchGather(int group_index) {
   ParameterGroup& group = groups_[static_cast<size_t>(group_index)];
   if (!group.kind.gathered || group.gather != nullptr || group.values.storage().nbytes() > 0)
     return;
+  const MemoryScope scope(MemoryCategory::kParameters);
   ResizeStorage(group.values, static_cast<size_t>(group.shard_size) * context_->shards() *
                                   group.values.element_size());
   group.gather = context_->AllGatherShards(group.shard_values.data_ptr(), group.values.data_ptr(),

@@ -10,6 +10,7 @@
 
 #include "cluster/base/logging.h"
 #include "parallel/engine/dtypes.h"
+#include "parallel/memory/memory_meter.h"
 
 namespace weft {
 namespace {
@@ -77,6 +78,7 @@ AdamW::AdamW(const OptimizerRecipe& options, ParameterStore* store)
   for (const ParameterGroup& group : store_->groups()) {
     GroupState& state = groups_.emplace_back();
     if (!group.trainable() || group.replica()) continue;
+    const MemoryScope scope(MemoryCategory::kOptimizer);
     state.m = at::zeros({group.shard_size}, at::TensorOptions(store_->accumulate_type()));
     state.v = at::zeros({group.shard_size}, at::TensorOptions(store_->accumulate_type()));
     FindRanges(group, &state);

@@ -2,7 +2,7 @@
 // build/reports/parity.json; exit 1 if a row fails.
 //
 // fp64: all layouts with ranks as threads, six also as processes over tcp. bf16: six layouts, 100 steps, means of the loss
-// over ten steps against fp32.
+// over ten steps against fp32. six (a test): these six in fp64, as threads.
 //
 //   weft_parity [--models clip,roberta,llava] [--kinds fp64,tcp,bf16] [--layouts 60] [--only NAME] [--json FILE]
 #include <ATen/Parallel.h>
@@ -138,6 +138,10 @@ class ModelParity {
                          !spec.encoder.empty(), arguments_.layouts)) {
         Add(layout, rows, [&] { return RunLayout(layout, /*processes=*/false); });
       }
+    }
+    if (Wants("six")) {
+      for (const ParityLayout& layout : SixLayouts())
+        Add(layout, rows, [&] { return RunLayout(layout, /*processes=*/false); });
     }
     if (Wants("tcp")) {
       for (const ParityLayout& layout : SixLayouts())

@@ -11,6 +11,7 @@
 
 #include "cluster/base/logging.h"
 #include "parallel/memory.h"
+#include "parallel/memory/metered_allocator.h"
 #include "worker/bench/step_bench.h"
 
 namespace weft {
@@ -52,6 +53,8 @@ void PrintReport(const StepBenchOptions& options, const StepBenchReport& report)
               1e3 * report.dp_seconds, 1e3 * report.dp_waited, 100 * Overlap(report));
   for (const auto& [name, seconds] : report.waits)
     std::printf("  waited    %8.1f ms  %s\n", 1e3 * seconds, name.c_str());
+  if (!options.simulated)
+    std::printf("memory of the largest rank:\n%s", report.memory.Table().c_str());
   std::printf("%s", DrawTimeline(report.timeline, kTimelineWidth).c_str());
 }
 
@@ -63,6 +66,11 @@ void WriteJson(const std::string& path, const StepBenchOptions& options,
       {"bubble", report.bubble},       {"ideal_bubble", report.ideal_bubble},
       {"dp_s", report.dp_seconds},     {"dp_waited_s", report.dp_waited},
       {"overlap", Overlap(report)},    {"waits_s", report.waits}};
+  for (size_t c = 0; c < kNumMemoryCategories; ++c) {
+    const auto category = static_cast<MemoryCategory>(c);
+    json["peak_bytes"][MemoryCategoryName(category)] = report.memory.Of(category).peak;
+  }
+  json["peak_bytes"]["total"] = report.memory.total.peak;
   std::ofstream(path) << json.dump(1) << "\n";
 }
 
@@ -98,6 +106,7 @@ int BenchMain(int argc, char** argv) {
     return 2;
   }
   KeepFreedMemory();
+  InstallMeteredAllocator();
   StepBenchOptions options;
   std::string json;
   Status status = ParseOptions(argc, argv, &options, &json);

@@ -33,6 +33,7 @@ struct RankReport {
   ProgramSpec program;
   // When the measured steps began.
   TimePoint began;
+  MemoryReport memory;
 };
 
 StatusOr<std::unique_ptr<RankState>> MakeRank(const StepBenchOptions& options,
@@ -60,6 +61,8 @@ std::vector<NamedTensors> MakeBatches(const StepBenchOptions& options,
 }
 
 StatusOr<RankReport> RunRank(const StepBenchOptions& options, const AxisCommunicators& axes) {
+  MemoryMeter meter;
+  const MeterThread attached(&meter);
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<RankState> rank, MakeRank(options, axes));
   rank->parameters().Initialize(options.recipe.seed());
   WEFT_RETURN_IF_ERROR(rank->parameters().Publish());
@@ -84,6 +87,7 @@ StatusOr<RankReport> RunRank(const StepBenchOptions& options, const AxisCommunic
   for (auto& [name, seconds] : report.waits) seconds /= options.steps;
   report.timeline = rank->engine().timeline();
   report.program = rank->engine().program_spec();
+  report.memory = meter.Report();
   return report;
 }
 
@@ -146,6 +150,7 @@ StepBenchReport Summarise(const StepBenchOptions& options, const Mesh& mesh,
       report.waits[name] += seconds / count;
       if (IsOverDp(name)) report.dp_waited += seconds / count;
     }
+    if (ranks[r].memory.total.peak > report.memory.total.peak) report.memory = ranks[r].memory;
     const Coordinate at = mesh.CoordinateOf(static_cast<int>(r));
     if (at.dp == 0 && at.tp == 0) pipeline.push_back(ranks[r].timeline);
   }

@@ -10,6 +10,7 @@
 
 #include "cluster/base/status.h"
 #include "cluster/config/recipe.pb.h"
+#include "parallel/memory/memory_meter.h"
 #include "parallel/schedule/simulate.h"
 #include "worker/bench/simulated_model.h"
 
@@ -36,6 +37,8 @@ struct StepBenchReport {
   double dp_waited = 0;
   // By operation: seconds a step and rank that were waited.
   std::map<std::string, double> waits;
+  // Of the rank that held the most at once.
+  MemoryReport memory;
 };
 
 StatusOr<StepBenchReport> BenchStep(const StepBenchOptions& options);
