@@ -2,6 +2,8 @@
 
 #include <cstdio>
 #include <memory>
+#include <tuple>
+#include <vector>
 
 #include "cluster/base/hash.h"
 
@@ -118,6 +120,26 @@ StatusOr<uint32_t> WriteManifest(FileSystem* fs, const std::string& checkpoint_d
   if (status.ok()) status = fs->SyncDir(checkpoint_dir);
   if (!status.ok()) return status;
   return ManifestCrc(bytes);
+}
+
+StatusOr<std::string> FindManifest(FileSystem* fs, const std::string& path) {
+  if (ParseManifestFileName(path.substr(path.rfind('/') + 1))) return path;
+  const std::string directory = JoinPath(path, "ckpt");
+  const auto names = fs->ListDir(directory);
+  std::optional<CheckpointName> newest;
+  for (const std::string& text : names.ok() ? *names : std::vector<std::string>()) {
+    const std::optional<CheckpointName> name = ParseManifestFileName(text);
+    const auto order = [](const CheckpointName& n) {
+      return std::tie(n.step, n.epoch, n.generation, n.attempt);
+    };
+    if (name && (!newest || order(*newest) < order(*name))) newest = name;
+  }
+  if (!newest) {
+    return NotFound(path +
+                    ": neither a checkpoint (runs/a/ckpt/MANIFEST-...) nor the directory of a "
+                    "run that has one");
+  }
+  return JoinPath(directory, ManifestFileName(*newest));
 }
 
 StatusOr<checkpoint::Manifest> ReadManifest(FileSystem* fs, const std::string& path) {

@@ -44,6 +44,9 @@ uint32_t ManifestCrc(std::string_view encoded);
 // Writes <checkpoint_dir>/<ManifestFileName> durably; returns its CRC. AlreadyExists if the name is taken.
 StatusOr<uint32_t> WriteManifest(FileSystem* fs, const std::string& checkpoint_dir,
                                  const checkpoint::Manifest& manifest);
+// The manifest that `path` means: the file itself, or of a run directory the one with the most steps.
+// Errors: NotFound names the directory.
+StatusOr<std::string> FindManifest(FileSystem* fs, const std::string& path);
 // `path` is the manifest file itself.
 StatusOr<checkpoint::Manifest> ReadManifest(FileSystem* fs, const std::string& path);
 

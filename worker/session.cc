@@ -101,10 +101,10 @@ Status Session::ResumeFrom(const checkpoint::Manifest& manifest, const std::stri
 }
 
 Status Session::InitializeFrom(const InitFrom& init, FileSystem* fs) {
-  WEFT_ASSIGN_OR_RETURN(checkpoint::Manifest manifest, ReadManifest(fs, init.checkpoint()));
-  WEFT_ASSIGN_OR_RETURN(
-      std::unique_ptr<CheckpointReader> reader,
-      CheckpointReader::Open(fs, ParentPath(init.checkpoint()), std::move(manifest)));
+  WEFT_ASSIGN_OR_RETURN(const std::string path, FindManifest(fs, init.checkpoint()));
+  WEFT_ASSIGN_OR_RETURN(checkpoint::Manifest manifest, ReadManifest(fs, path));
+  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointReader> reader,
+                        CheckpointReader::Open(fs, ParentPath(path), std::move(manifest)));
   int64_t matched = 0;
   const std::string prefix = "param/";
   const auto read = [&](const std::string& name, int64_t begin, int64_t end, void* out) -> Status {
@@ -120,8 +120,7 @@ Status Session::InitializeFrom(const InitFrom& init, FileSystem* fs) {
     return reader->Read(name, begin, end, out);
   };
   WEFT_RETURN_IF_ERROR(optimizer().ImportState(0, read));
-  WEFT_LOG(INFO) << "init_from " << init.checkpoint() << ": " << matched
-                 << " tensors of this rank's shard";
+  WEFT_LOG(INFO) << "init_from " << path << ": " << matched << " tensors of this rank's shard";
   return OkStatus();
 }
 

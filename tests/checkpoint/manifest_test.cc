@@ -51,6 +51,19 @@ TEST_F(ManifestTest, RoundTripThroughAPowerCut) {
   EXPECT_EQ(ManifestCrc(fs_.ReadFile(path_).value()), *crc);
 }
 
+TEST_F(ManifestTest, ARunsDirectoryMeansItsLastCheckpoint) {
+  EXPECT_EQ(FindManifest(&fs_, "run").status().code(), StatusCode::kNotFound);
+  for (const CheckpointName& name : {CheckpointName{20, 1, 1, 2}, CheckpointName{1000, 1, 2, 1},
+                                     CheckpointName{1000, 1, 10, 1}, CheckpointName{30, 9, 9, 9}}) {
+    const auto manifest = WriteTinyCheckpoint(&fs_, "run/ckpt", name, 2);
+    ASSERT_TRUE(manifest.ok()) << manifest.status();
+    ASSERT_TRUE(WriteManifest(&fs_, "run/ckpt", *manifest).ok());
+  }
+  EXPECT_EQ(FindManifest(&fs_, "run").value(), "run/ckpt/MANIFEST-001000.E1.G10.A1");
+  EXPECT_EQ(FindManifest(&fs_, "run/ckpt/MANIFEST-000030.E9.G9.A9").value(),
+            "run/ckpt/MANIFEST-000030.E9.G9.A9");
+}
+
 TEST_F(ManifestTest, NeverOverwrites) {
   ASSERT_TRUE(WriteManifest(&fs_, "ckpt", manifest_).ok());
   const std::string before = fs_.ReadFile(path_).value();
