@@ -21,6 +21,8 @@
 #include "dataloader/image_decode.h"
 #include "dataloader/pack/pack_openclipart.h"
 #include "dataloader/pack/pack_wordnet.h"
+#include "dataloader/picture_check.h"
+#include "dataloader/sample_source.h"
 #include "dataloader/shard_file.h"
 #include "dataloader/shard_index.h"
 #include "dataloader/text_shard.h"
@@ -34,6 +36,7 @@ constexpr char kUsage[] = R"(weft data: training data
   weft data pack openclipart --out DIR   turn the Debian package openclipart-png into shards
   weft data pack wordnet --out DIR       turn the glosses of Debian's wordnet-base into text shards
   weft data inspect SHARD                show the samples of a shard
+  weft data check SHARDS                 find pictures that do not decode, once
   weft data vocab --captions-from SHARDS --size N --out FILE
                                          train a BPE vocabulary from the text of shards
 
@@ -236,6 +239,40 @@ int Inspect(const std::vector<std::string>& args) {
   return 0;
 }
 
+Status CheckShard(const std::string& path, const std::vector<std::string>& extensions,
+                  int threads) {
+  WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<ShardFile> file, ShardFile::Open(path));
+  WEFT_ASSIGN_OR_RETURN(const ShardIndex index, ShardIndex::Build(*file));
+  WEFT_ASSIGN_OR_RETURN(const PictureCheck check, CheckPictures(*file, index, extensions, threads));
+  WEFT_RETURN_IF_ERROR(WritePictureCheck(*file, index, extensions, check));
+  std::printf("%s: %lld samples, %zu bad\n", path.c_str(),
+              static_cast<long long>(index.num_samples()), check.bad.size());
+  for (const int64_t sample : check.bad)
+    std::printf("  %s\n", OneLine(std::string(index.key(sample)), 60).c_str());
+  return OkStatus();
+}
+
+int Check(const std::vector<std::string>& args) {
+  std::string extensions = DataRecipe().image_extensions();
+  int64_t threads = std::max(1U, std::thread::hardware_concurrency());
+  FlagParser flags(
+      "weft data check", "SHARD... [flags]",
+      "Decodes every picture once and writes beside each shard, as SHARD.checked, which "
+      "ones cannot be used.\n"
+      "With these files a training rank that reads no pixels decodes nothing.");
+  flags.String("image-extensions", &extensions, "as in the recipe's data.image_extensions");
+  flags.Int("threads", &threads, "threads that decode");
+  flags.Positional(1, SIZE_MAX);
+  const ParsedFlags parsed = flags.Parse(args);
+  if (parsed.exit_code) return *parsed.exit_code;
+  for (const std::string& path : ExpandShardPatterns(parsed.positional)) {
+    const Status status =
+        CheckShard(path, LowerExtensions(extensions), std::clamp(ToInt(threads), 1, 1024));
+    if (!status.ok()) return ReportError("data check", status);
+  }
+  return 0;
+}
+
 struct VocabularyOptions {
   std::string shards;
   std::string text_extension = "txt";
@@ -339,8 +376,9 @@ int DataCommand(const std::vector<std::string>& args) {
   const std::vector<std::string> rest(args.begin() + 1, args.end());
   if (name == "pack") return Pack(rest);
   if (name == "inspect") return Inspect(rest);
+  if (name == "check") return Check(rest);
   if (name == "vocab") return Vocab(rest);
-  const std::string nearest = NearestName(name, {"pack", "inspect", "vocab"});
+  const std::string nearest = NearestName(name, {"pack", "inspect", "check", "vocab"});
   return ReportError("data",
                      InvalidArgument("unknown command '" + name + "'" +
                                      (nearest.empty() ? "" : "; did you mean `" + nearest + "`?")));

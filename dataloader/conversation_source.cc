@@ -29,7 +29,7 @@ class ConversationCook : public SampleCook {
   explicit ConversationCook(const Dialogues& dialogues)
       : dialogues_(dialogues), tokenizer_(*dialogues.vocabulary) {}
 
-  // As for captions, the picture is decoded even where nobody asked for pixels.
+  // Consumers that ask for different fields must agree on which samples are bad, hence MustDecode.
   Status Cook(const SampleRef& ref, size_t row, MicroBatch* batch) override {
     const auto length = static_cast<size_t>(dialogues_.options.context_length);
     WEFT_ASSIGN_OR_RETURN(TokenRow tokens, MakeRow(static_cast<int64_t>(ref.id)));
@@ -78,10 +78,13 @@ class ConversationCook : public SampleCook {
       std::fill_n(planes, planes_.size(), uint8_t{0});
       return OkStatus();
     }
-    WEFT_RETURN_IF_ERROR(dialogues_.set->ReadMember(id, dialogues_.image_extensions, &image_));
-    if (dialogues_.options.data.conversation().fit() == ConversationRecipe::PAD)
-      return cooker_.CookPadded(image_, dialogues_.background, size, planes);
-    return cooker_.CookForEval(image_, size, planes);
+    const DataSet& set = *dialogues_.set;
+    WEFT_ASSIGN_OR_RETURN(const bool decode, MustDecode(set, id, pixels != nullptr));
+    if (!decode && set.Has(id, dialogues_.image_extensions)) return OkStatus();
+    WEFT_RETURN_IF_ERROR(set.ReadMember(id, dialogues_.image_extensions, &image_));
+    const bool pad = dialogues_.options.data.conversation().fit() == ConversationRecipe::PAD;
+    return CheckedResult(set, pad ? cooker_.CookPadded(image_, dialogues_.background, size, planes)
+                                  : cooker_.CookForEval(image_, size, planes));
   }
 
   const Dialogues& dialogues_;
@@ -159,6 +162,7 @@ StatusOr<std::unique_ptr<SampleSource>> OpenConversationSource(const LoaderOptio
   dialogues.json_extensions = LowerExtensions(options.data.conversation().json_extension());
   dialogues.background = Background(options.data.augment());
   WEFT_ASSIGN_OR_RETURN(dialogues.set, DataSet::Open(ShardPatterns(options, use), ShardField(use)));
+  dialogues.set->UsePictureChecks(dialogues.image_extensions);
   StatusOr<std::unique_ptr<BpeVocabulary>> vocabulary =
       BpeVocabulary::Load(options.data.vocabulary(), options.vocab_size, BpeStyle::kLlava);
   if (!vocabulary.ok()) return vocabulary.status().WithContext("data.vocabulary");

@@ -58,7 +58,7 @@ StatusOr<std::unique_ptr<DataSet>> DataSet::Open(const std::vector<std::string>&
     if (!index.ok()) return index.status().WithContext(what);
     set->first_sample_.push_back(set->first_sample_.back() +
                                  static_cast<uint64_t>(index->num_samples()));
-    set->shards_.push_back({std::move(*file), std::move(*index)});
+    set->shards_.push_back({std::move(*file), std::move(*index), {}});
   }
   if (set->num_samples() == 0) {
     return InvalidArgument(what + ": no samples in " + std::to_string(paths.size()) +
@@ -92,6 +92,21 @@ std::string DataSet::Describe(int64_t id) const {
   const Location location = Locate(id);
   return "shard " + location.shard->file->path() + ", sample '" +
          std::string(location.shard->index.key(location.index)) + "'";
+}
+
+void DataSet::UsePictureChecks(const std::vector<std::string>& image_extensions) {
+  for (Shard& shard : shards_) {
+    std::optional<PictureCheck> check =
+        ReadPictureCheck(*shard.file, shard.index, image_extensions);
+    if (!check) return;
+    shard.pictures = std::move(*check);
+  }
+  pictures_checked_ = true;
+}
+
+bool DataSet::HasBadPicture(int64_t id) const {
+  const auto [shard, index] = Locate(id);
+  return std::binary_search(shard->pictures.bad.begin(), shard->pictures.bad.end(), index);
 }
 
 bool DataSet::Has(int64_t id, std::span<const std::string> extensions) const {

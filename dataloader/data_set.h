@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cluster/base/status.h"
+#include "dataloader/picture_check.h"
 #include "dataloader/shard_file.h"
 #include "dataloader/shard_index.h"
 
@@ -35,6 +36,11 @@ class DataSet {
   std::string Describe(int64_t id) const;
   // Whether the sample has a member with one of these.
   bool Has(int64_t id, std::span<const std::string> extensions) const;
+  // Takes the shards' lists of pictures that do not decode, if each shard has one of these extensions.
+  void UsePictureChecks(const std::vector<std::string>& image_extensions);
+  bool pictures_checked() const { return pictures_checked_; }
+  // REQUIRES: pictures_checked().
+  bool HasBadPicture(int64_t id) const;
   // The bytes of the first of `extensions` that the sample has. Reuses the string's memory.
   Status ReadMember(int64_t id, std::span<const std::string> extensions, std::string* bytes) const;
 
@@ -42,6 +48,7 @@ class DataSet {
   struct Shard {
     std::unique_ptr<ShardFile> file;
     ShardIndex index;
+    PictureCheck pictures;
   };
   struct Location {
     const Shard* shard;
@@ -56,6 +63,7 @@ class DataSet {
   // Id of each shard's first sample, and the total.
   std::vector<uint64_t> first_sample_;
   std::string manifest_hash_;
+  bool pictures_checked_ = false;
 };
 
 // All paths that the patterns mean, in order; those of a wildcard sorted.

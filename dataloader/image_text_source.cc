@@ -27,14 +27,19 @@ class ImageTextCook : public SampleCook {
   explicit ImageTextCook(const Pairs& pairs)
       : pairs_(pairs), tokenizer_(*pairs.vocabulary), planes_(pairs.pixels.elements_per_row()) {}
 
-  // The image is decoded even where nobody asked for pixels: consumers that ask for different fields must agree on which
-  // samples are bad.
+  // Consumers that ask for different fields must agree on which samples are bad, hence MustDecode.
   Status Cook(const SampleRef& ref, size_t row, MicroBatch* batch) override {
     const auto id = static_cast<int64_t>(ref.id);
-    WEFT_RETURN_IF_ERROR(pairs_.set->ReadMember(id, pairs_.image_extensions, &image_));
-    WEFT_RETURN_IF_ERROR(pairs_.set->ReadMember(id, pairs_.text_extensions, &text_));
+    const DataSet& set = *pairs_.set;
     Field* pixels = batch->Find("pixels");
-    WEFT_RETURN_IF_ERROR(CookImage(ref, pixels == nullptr ? planes_.data() : pixels->U8(row)));
+    WEFT_ASSIGN_OR_RETURN(const bool decode, MustDecode(set, id, pixels != nullptr));
+    if (decode || !set.Has(id, pairs_.image_extensions))
+      WEFT_RETURN_IF_ERROR(set.ReadMember(id, pairs_.image_extensions, &image_));
+    WEFT_RETURN_IF_ERROR(set.ReadMember(id, pairs_.text_extensions, &text_));
+    if (decode) {
+      uint8_t* planes = pixels == nullptr ? planes_.data() : pixels->U8(row);
+      WEFT_RETURN_IF_ERROR(CheckedResult(set, CookImage(ref, planes)));
+    }
     Field* ids = batch->Find("ids");
     Field* eot = batch->Find("eot");
     if (ids == nullptr && eot == nullptr) return OkStatus();
@@ -107,6 +112,7 @@ StatusOr<std::unique_ptr<SampleSource>> OpenImageTextSource(const LoaderOptions&
   pairs.ids = {"ids", FieldType::kI32, {options.context_length}};
   pairs.eot = {"eot", FieldType::kI32, {}};
   WEFT_ASSIGN_OR_RETURN(pairs.set, DataSet::Open(ShardPatterns(options, use), ShardField(use)));
+  pairs.set->UsePictureChecks(pairs.image_extensions);
   StatusOr<std::unique_ptr<BpeVocabulary>> vocabulary =
       BpeVocabulary::Load(options.data.vocabulary(), options.vocab_size);
   if (!vocabulary.ok()) return vocabulary.status().WithContext("data.vocabulary");

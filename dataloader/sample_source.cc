@@ -4,6 +4,7 @@
 #include <cctype>
 
 #include "cluster/base/text.h"
+#include "dataloader/data_set.h"
 
 namespace weft {
 
@@ -37,6 +38,19 @@ std::vector<std::string> ShardPatterns(const LoaderOptions& options, SampleUse u
 
 std::string ShardField(SampleUse use) {
   return use == SampleUse::kEval ? "data.eval_shards" : "data.train_shards";
+}
+
+StatusOr<bool> MustDecode(const DataSet& set, int64_t id, bool wants_pixels) {
+  if (!set.pictures_checked()) return true;
+  if (set.HasBadPicture(id))
+    return Corruption("its picture does not decode (says the shard's .checked file)");
+  return wants_pixels;
+}
+
+Status CheckedResult(const DataSet& set, const Status& decoded) {
+  if (decoded.ok() || !set.pictures_checked()) return decoded;
+  return Unavailable("a picture that the shard's .checked file calls good does not decode (" +
+                     decoded.message() + "): run `weft data check` again");
 }
 
 bool WantsField(const LoaderOptions& options, std::string_view name) {

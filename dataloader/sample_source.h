@@ -22,6 +22,8 @@ inline constexpr char kTrainSet[] = "train";
 
 enum class SampleUse { kTrain, kEval };
 
+class DataSet;
+
 // A sample as it is stored.
 struct EvalSample {
   std::string key;
@@ -70,6 +72,11 @@ std::vector<std::string> LowerExtensions(const std::string& list);
 // The shards of a use, and the recipe's field that names them.
 std::vector<std::string> ShardPatterns(const LoaderOptions& options, SampleUse use);
 std::string ShardField(SampleUse use);
+// Whether a picture's bytes have to be decoded: always for a consumer with pixels, else to learn whether they can be,
+// unless that is on the shards' lists. Corruption: it is on them as bad.
+StatusOr<bool> MustDecode(const DataSet& set, int64_t id, bool wants_pixels);
+// What decoding said, for a picture that the lists call good: an error is then no bad sample but a changed shard.
+Status CheckedResult(const DataSet& set, const Status& decoded);
 // Whether the consumer reads the field.
 bool WantsField(const LoaderOptions& options, std::string_view name);
 

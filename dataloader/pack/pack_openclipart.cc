@@ -18,7 +18,9 @@
 #include "dataloader/image_decode.h"
 #include "dataloader/pack/captions.h"
 #include "dataloader/pack/package_source.h"
+#include "dataloader/picture_check.h"
 #include "dataloader/resize.h"
+#include "dataloader/sample_source.h"
 #include "dataloader/tar_writer.h"
 
 namespace weft {
@@ -277,9 +279,17 @@ class Packer {
         progress_("writing " + name + " shards", i + 1, count);
       }
       WEFT_RETURN_IF_ERROR(writer->Finish());
+      WEFT_RETURN_IF_ERROR(MarkChecked(JoinPath(options_.out, file)));
       files_.push_back(file);
     }
     return OkStatus();
+  }
+
+  // Every picture was decoded, or is a JPEG of our own making.
+  static Status MarkChecked(const std::string& path) {
+    WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<ShardFile> file, ShardFile::Open(path));
+    WEFT_ASSIGN_OR_RETURN(const ShardIndex index, ShardIndex::Build(*file));
+    return WritePictureCheck(*file, index, LowerExtensions(DataRecipe().image_extensions()), {});
   }
 
   static Json ConversationJson(const std::vector<Exchange>& exchanges) {

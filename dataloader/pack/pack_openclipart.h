@@ -1,7 +1,7 @@
 // Turns the Debian package openclipart-png into WebDataset shards with captions, split by caption into training and held-out
 // pictures. The same source and options give the same bytes.
 //
-// Output: train-000000.tar ..., eval-000000.tar, and `_done`, written last: with it a second call returns at once.
+// Output: train-000000.tar ..., eval-000000.tar, their lists of bad pictures (empty), and `_done`, written last: with it a second call returns at once.
 // Errors: NotFound, Unavailable (no source), ResourceExhausted (disk full); messages name the file.
 // Thread rule: one caller; works on all cores inside.
 #pragma once

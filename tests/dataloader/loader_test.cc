@@ -6,6 +6,7 @@
 #include <map>
 #include <set>
 
+#include "cli/data_command.h"
 #include "dataloader/order.h"
 #include "tests/dataloader/test_images.h"
 #include "tests/support/temp_dir.h"
@@ -188,6 +189,42 @@ TEST_F(LoaderTest, BadSamplesAreReplacedAlikeEverywhere) {
     EXPECT_EQ(batch.sample_ids, all.at(key).sample_ids);
     EXPECT_EQ(Bytes(batch, "ids"), Bytes(all.at(key), "ids"));
   }
+}
+
+TEST_F(LoaderTest, CheckedShardsNeedNoPictureWithoutPixels) {
+  auto samples = MakeSamples(37, 13);
+  samples[2].second["jpg"] = "this is no image";
+  samples[5].second["jpg"].resize(samples[5].second["jpg"].size() / 2);
+  samples[7].second.erase("jpg");
+  WriteShard(Path("train-000001.tar"), samples);
+  const auto all = ReadAll(options_);
+  const std::string shards = Path("train-{000000..000001}.tar");
+  ::testing::internal::CaptureStdout();
+  ASSERT_EQ(DataCommand({"check", shards}), 0);
+  EXPECT_NE(::testing::internal::GetCapturedStdout().find("13 samples, 2 bad"), std::string::npos);
+  const auto checked = ReadAll(options_);
+  for (const auto& [key, batch] : checked) ExpectSame(batch, all.at(key));
+  // Bytes that nobody has to decode may be anything.
+  const size_t size = ReadBytes(Path("train-000001.tar")).size();
+  samples[9].second["jpg"].assign(samples[9].second["jpg"].size(), 'x');
+  WriteShard(Path("train-000001.tar"), samples);
+  ASSERT_EQ(ReadBytes(Path("train-000001.tar")).size(), size);
+  LoaderOptions other = options_;
+  other.fields = {{"ids"}};
+  for (const auto& [key, batch] : ReadAll(other)) {
+    EXPECT_EQ(batch.sample_ids, all.at(key).sample_ids);
+    EXPECT_EQ(Bytes(batch, "ids"), Bytes(all.at(key), "ids"));
+  }
+  // Whoever decodes them says so, and does not replace the sample behind the others' backs.
+  const auto loader = Open(options_);
+  Status status;
+  for (int i = 0; i < 48 && status.ok(); ++i) status = loader->Next().status();
+  EXPECT_EQ(status.code(), StatusCode::kUnavailable);
+  EXPECT_NE(status.message().find("weft data check"), std::string::npos) << status;
+  // A list of another shard is not used.
+  samples.pop_back();
+  WriteShard(Path("train-000001.tar"), samples);
+  ASSERT_EQ(ReadAll(options_).size(), 48u);
 }
 
 TEST_F(LoaderTest, OnlyBadSamplesAreFatal) {

@@ -104,6 +104,8 @@ TEST_F(PackTest, FiltersSplitsAndIsIdempotent) {
   auto eval = DataSet::Open({Path("out/eval-000000.tar")}, "eval");
   ASSERT_TRUE(train.ok() && eval.ok()) << train.status() << eval.status();
   EXPECT_EQ((*train)->num_samples(), report->train);
+  (*train)->UsePictureChecks({"jpg", "png", "jpeg", "webp"});
+  EXPECT_TRUE((*train)->pictures_checked());
   EXPECT_EQ((*eval)->num_samples(), report->held_out);
   const std::vector<std::string> txt = {"txt"};
   const std::vector<std::string> png = {"png"};
