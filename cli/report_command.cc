@@ -42,7 +42,7 @@ std::string FiguresJson(const RunSummary& summary) {
 
 void PrintFigures(const RunSummary& summary) {
   const StepPoint last = summary.steps.empty() ? StepPoint() : summary.steps.back();
-  std::printf("%lld steps, loss %.4f (bits %s), %.0f images/s, %.0f s in training steps\n",
+  std::printf("%lld steps, loss %.4f (bits %s), %.0f samples/s, %.0f s in training steps\n",
               static_cast<long long>(last.step), last.loss, last.loss_bits.c_str(),
               summary.images_per_second, summary.train_seconds);
   if (summary.kills > 0) {

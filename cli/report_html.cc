@@ -196,7 +196,7 @@ std::string ReportHtml(const RunSummary& summary, const ReportOptions& options,
       " of " + std::to_string(summary.recipe.steps()) + " steps, " +
       std::to_string(summary.recipe.layout().dp()) + " data-parallel ranks</p><div class=cards>";
   page += Card(Fixed(last.loss, 3), "loss of the last step") +
-          Card(Fixed(summary.images_per_second, 0), "images/s") +
+          Card(Fixed(summary.images_per_second, 0), "samples/s") +
           Card(HumanSeconds(summary.train_seconds), "in training steps") +
           Card(std::to_string(summary.kills), "workers lost and replaced") + "</div>";
   if (summary.retrieval.present) page += "<h2>Retrieval</h2>" + RecallTable(summary.retrieval);

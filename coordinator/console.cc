@@ -49,7 +49,7 @@ double ThroughputWindow::SaveWait() const { return Share(steps, &Step::save); }
 std::string StepLine(int64_t step, int64_t num_steps, double loss, const ThroughputWindow& window) {
   char text[256];
   std::snprintf(text, sizeof text,
-                "step %lld/%lld  loss %.4f  %.0f images/s  waiting: data %.0f%%, peers %.0f%%, "
+                "step %lld/%lld  loss %.4f  %.0f samples/s  waiting: data %.0f%%, peers %.0f%%, "
                 "checkpoints %.0f%%",
                 static_cast<long long>(step), static_cast<long long>(num_steps), loss,
                 window.SamplesPerSecond(), 100 * window.DataWait(), 100 * window.PeerWait(),

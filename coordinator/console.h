@@ -32,7 +32,7 @@ struct ThroughputWindow {
   std::deque<Step> steps;  // at most 50
 };
 
-// "step 120/1000  loss 3.4121  127 images/s  waiting: data 1%, peers 4%, checkpoints 0%  ETA 3m 20s"
+// "step 120/1000  loss 3.4121  127 samples/s  waiting: data 1%, peers 4%, checkpoints 0%  ETA 3m 20s"
 std::string StepLine(int64_t step, int64_t num_steps, double loss, const ThroughputWindow& window);
 
 class Console {

@@ -26,7 +26,7 @@ std::string HeadTable(const Json& json) {
   out += Format("step        %lld of %lld", json.at("step").get<long long>(),
                 json.at("steps").get<long long>());
   if (json.at("loss").is_number()) out += Format(", loss %.4f", json.at("loss").get<double>());
-  out += Format(", %.0f images/s, ETA ", json.at("images_per_s").get<double>()) +
+  out += Format(", %.0f samples/s, ETA ", json.at("images_per_s").get<double>()) +
          HumanSeconds(json.at("eta_s").get<double>()) + "\n";
   const Json& waiting = json.at("waiting");
   out += Format("waiting     data %.0f%%, peers %.0f%%, checkpoints %.0f%%\n",

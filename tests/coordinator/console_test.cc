@@ -36,9 +36,10 @@ class ConsoleTest : public ::testing::Test {
 TEST_F(ConsoleTest, TheLineSaysAll) {
   ThroughputWindow window;
   window.Add(Step(100));
-  EXPECT_EQ(StepLine(100, 120, 2.5, window),
-            "step 100/120  loss 2.5000  128 images/s  waiting: data 10%, peers 20%, checkpoints 0% "
-            " ETA 10.0s");
+  EXPECT_EQ(
+      StepLine(100, 120, 2.5, window),
+      "step 100/120  loss 2.5000  128 samples/s  waiting: data 10%, peers 20%, checkpoints 0% "
+      " ETA 10.0s");
   EXPECT_EQ(StepLine(120, 120, 2.5, window).find("ETA"), std::string::npos);
 }
 
