@@ -29,10 +29,8 @@ StatusOr<PixelNorm> ReadPixelNorm(const AugmentRecipe& augment) {
   return norm;
 }
 
-}  // namespace
-
-StatusOr<std::unique_ptr<Model>> MakeModel(const Recipe& recipe, const ModelSpec& spec,
-                                           ParameterStore* store) {
+StatusOr<std::unique_ptr<Model>> MakeFamily(const Recipe& recipe, const ModelSpec& spec,
+                                            ParameterStore* store) {
   WEFT_ASSIGN_OR_RETURN(const PixelNorm norm, ReadPixelNorm(recipe.data().augment()));
   switch (recipe.model().family_case()) {
     case ModelRecipe::kClip: {
@@ -51,6 +49,29 @@ StatusOr<std::unique_ptr<Model>> MakeModel(const Recipe& recipe, const ModelSpec
       break;
   }
   return InvalidArgument("model: no family is set; write e.g. model { clip { ... } }");
+}
+
+LossScope ScopeOf(LossMean mean) {
+  switch (mean) {
+    case GLOBAL_BATCH:
+      return LossScope::kGlobal;
+    case PER_SLOT:
+      return LossScope::kSlot;
+    case PER_MICRO_BATCH:
+      return LossScope::kMicroBatch;
+  }
+  return LossScope::kGlobal;
+}
+
+}  // namespace
+
+StatusOr<std::unique_ptr<Model>> MakeModel(const Recipe& recipe, const ModelSpec& spec,
+                                           ParameterStore* store) {
+  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<Model> model, MakeFamily(recipe, spec, store));
+  for (Wave& wave : model->objective.waves) {
+    for (LossOutput& loss : wave.losses) loss.scope = ScopeOf(recipe.loss_mean());
+  }
+  return model;
 }
 
 }  // namespace weft
