@@ -7,7 +7,7 @@ export STEPS KILL FRESH
 export ARGS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo parity cuda debug tsan format check-format lint clean
+.PHONY: help setup build test demo parity bench-step cuda debug tsan format check-format lint clean
 
 help: ## List every target
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -29,6 +29,10 @@ parity: setup ## Compare every model under every layout with one process (build/
 	@tools/build.sh $(PRESET) weft_parity
 	@mkdir -p build/reports
 	@build/$(PRESET)/bin/weft_parity --json build/reports/parity.json
+
+bench-step: setup ## Measure steps: bubble of every schedule, throughput and overlap of layouts (build/reports/bench-step-*.json)
+	@tools/build.sh $(PRESET) weft weft-worker
+	@tools/bench_step.sh build/$(PRESET)/bin/weft
 
 cuda: setup ## Build the CUDA and NCCL code, where the CUDA toolkit is
 	@tools/find_cuda.sh

@@ -49,8 +49,10 @@ void PrintReport(const StepBenchOptions& options, const StepBenchReport& report)
               report.samples / report.step_seconds);
   std::printf("bubble      %8.1f %% of the pipeline's time; ideal with equal stages %.1f %%\n",
               100 * report.bubble, 100 * report.ideal_bubble);
-  std::printf("over dp     %8.1f ms a rank, %.1f ms of them waited for: %.0f %% overlapped\n",
-              1e3 * report.dp_seconds, 1e3 * report.dp_waited, 100 * Overlap(report));
+  if (report.dp_seconds > 0) {
+    std::printf("over dp     %8.1f ms a rank, %.1f ms of them waited for: %.0f %% overlapped\n",
+                1e3 * report.dp_seconds, 1e3 * report.dp_waited, 100 * Overlap(report));
+  }
   for (const auto& [name, seconds] : report.waits)
     std::printf("  waited    %8.1f ms  %s\n", 1e3 * seconds, name.c_str());
   if (!options.simulated)
