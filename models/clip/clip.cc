@@ -1,10 +1,9 @@
-// Shape legend: B samples, P patches, S tokens (P + 1 or context), W width, E embed.
+// Shape legend: B samples, S tokens (patches + 1, or context), W width, E embed.
 #include "models/clip/clip.h"
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/add.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/norm.h>
 
@@ -13,6 +12,7 @@
 #include "cluster/base/logging.h"
 #include "models/layers/dealt_block.h"
 #include "models/layers/embedding.h"
+#include "models/layers/image_embed.h"
 #include "models/layers/layer_norm.h"
 #include "models/layers/linear.h"
 #include "models/layers/token_rows.h"
@@ -33,39 +33,6 @@ at::Tensor UnitRows(const at::Tensor& x_BE) {
   const at::Tensor wide = x_BE.scalar_type() == at::kBFloat16 ? x_BE.to(at::kFloat) : x_BE;
   return wide / wide.norm(2, {-1}, /*keepdim=*/true).clamp_min(1e-12);
 }
-
-class VisionEmbed : public Block {
- public:
-  VisionEmbed(const BlockSpec& spec, int64_t patch_size, const PixelNorm& norm,
-              const TensorAxis& axis, ParameterStore* store)
-      : Block(spec, ParametersOf(spec.params, store)),
-        axis_(axis),
-        patch_size_(patch_size),
-        norm_(norm),
-        class_embedding_(store->Get("visual.class_embedding")),
-        positional_(store->Get("visual.positional_embedding")),
-        conv1_(store->Get("visual.conv1.weight"), nullptr),
-        ln_pre_(MakeNorm(store, "visual.ln_pre")) {}
-
-  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
-                                  const MicroBatchContext&) override {
-    const at::ScalarType type = positional_->value.scalar_type();
-    const at::Tensor patches_BPW = conv1_(Patches(inputs[0], patch_size_, norm_, type));
-    const at::Tensor cls =
-        class_embedding_->value.expand({patches_BPW.size(0), 1, patches_BPW.size(2)});
-    const at::Tensor x_BSW = at::add(at::cat({cls, patches_BPW}, 1), positional_->value);
-    return {SplitTokens(ln_pre_(x_BSW), axis_, spec().name)};
-  }
-
- private:
-  TensorAxis axis_;
-  int64_t patch_size_;
-  PixelNorm norm_;
-  Parameter* class_embedding_;
-  Parameter* positional_;
-  Linear conv1_;
-  LayerNorm ln_pre_;
-};
 
 class VisionHead : public Block {
  public:
@@ -132,11 +99,23 @@ class TextHead : public Block {
   Linear projection_;
 };
 
+ImageEmbedOptions EmbedOptions(const ClipConfig& config, const PixelNorm& norm) {
+  ImageEmbedOptions options;
+  options.names = {.class_token = "visual.class_embedding",
+                   .positions = "visual.positional_embedding",
+                   .patches = "visual.conv1.weight",
+                   .norm = "visual.ln_pre"};
+  options.patch_size = config.patch_size;
+  options.pixel_norm = norm;
+  options.norm_eps = kNormEps;
+  return options;
+}
+
 std::unique_ptr<Block> MakePlainBlock(const ClipConfig& config, const BlockSpec& spec,
                                       const PixelNorm& norm, const TensorAxis& axis,
                                       ParameterStore* store) {
   if (spec.name == "visual.embed")
-    return std::make_unique<VisionEmbed>(spec, config.patch_size, norm, axis, store);
+    return std::make_unique<ImageEmbed>(spec, EmbedOptions(config, norm), axis, store);
   if (spec.name == "visual.head") return std::make_unique<VisionHead>(spec, axis, store);
   if (spec.name == "text.embed") return std::make_unique<TextEmbed>(spec, axis, store);
   if (spec.name == "text.head") return std::make_unique<TextHead>(spec, axis, store);

@@ -4,7 +4,6 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/add.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/index_copy.h>
 #include <ATen/ops/index_select.h>
@@ -21,7 +20,7 @@
 #include "models/layers/activation.h"
 #include "models/layers/dealt_block.h"
 #include "models/layers/embedding.h"
-#include "models/layers/layer_norm.h"
+#include "models/layers/image_embed.h"
 #include "models/layers/linear.h"
 #include "models/layers/rms_norm.h"
 #include "models/layers/token_rows.h"
@@ -32,41 +31,6 @@ namespace weft {
 namespace {
 
 constexpr int64_t kIgnore = -100;
-
-class VisionEmbeddings : public Block {
- public:
-  VisionEmbeddings(const BlockSpec& spec, int64_t patch_size, const PixelNorm& norm,
-                   const TensorAxis& axis, ParameterStore* store)
-      : Block(spec, ParametersOf(spec.params, store)),
-        axis_(axis),
-        patch_size_(patch_size),
-        norm_(norm),
-        class_embedding_(store->Get(spec.name + ".class_embedding")),
-        positions_(store->Get(spec.name + ".position_embedding.weight")),
-        patches_(store->Get(spec.name + ".patch_embedding.weight"), nullptr),
-        pre_norm_(store->Get("vision_tower.vision_model.pre_layrnorm.weight"),
-                  store->Get("vision_tower.vision_model.pre_layrnorm.bias"),
-                  LlavaConfig::kLayerNormEps) {}
-
-  std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
-                                  const MicroBatchContext& /*context*/) override {
-    const at::ScalarType type = positions_->value.scalar_type();
-    const at::Tensor patches_BPV = patches_(Patches(inputs[0], patch_size_, norm_, type));
-    const at::Tensor cls =
-        class_embedding_->value.expand({patches_BPV.size(0), 1, patches_BPV.size(2)});
-    const at::Tensor x_BTV = at::add(at::cat({cls, patches_BPV}, 1), positions_->value);
-    return {SplitTokens(pre_norm_(x_BTV), axis_, spec().name)};
-  }
-
- private:
-  TensorAxis axis_;
-  int64_t patch_size_;
-  PixelNorm norm_;
-  Parameter* class_embedding_;
-  Parameter* positions_;
-  Linear patches_;
-  LayerNorm pre_norm_;
-};
 
 // The class token is dropped; the tower's last norm is not applied.
 class ProjectorBlock : public Block {
@@ -227,11 +191,24 @@ TransformerOptions LanguageOptions(const LlavaConfig& config) {
   return options;
 }
 
+ImageEmbedOptions EmbedOptions(const LlavaConfig& config, const BlockSpec& spec,
+                               const PixelNorm& norm) {
+  ImageEmbedOptions options;
+  options.names = {.class_token = spec.name + ".class_embedding",
+                   .positions = spec.name + ".position_embedding.weight",
+                   .patches = spec.name + ".patch_embedding.weight",
+                   .norm = "vision_tower.vision_model.pre_layrnorm"};
+  options.patch_size = config.patch_size;
+  options.pixel_norm = norm;
+  options.norm_eps = LlavaConfig::kLayerNormEps;
+  return options;
+}
+
 std::unique_ptr<Block> MakePlainBlock(const LlavaConfig& config, const BlockSpec& spec,
                                       const PixelNorm& norm, const TensorAxis& axis,
                                       ParameterStore* store) {
   if (spec.name == "vision_tower.vision_model.embeddings")
-    return std::make_unique<VisionEmbeddings>(spec, config.patch_size, norm, axis, store);
+    return std::make_unique<ImageEmbed>(spec, EmbedOptions(config, spec, norm), axis, store);
   if (spec.name == "multi_modal_projector")
     return std::make_unique<ProjectorBlock>(spec, axis, store);
   if (spec.name == "language_model.model.embed_tokens")
