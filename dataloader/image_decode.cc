@@ -241,7 +241,27 @@ Status ImageDecoder::Decode(std::string_view bytes, int shrink, Image* image) {
   }
 }
 
+bool ImageDecoder::DecodeBaseline(std::string_view bytes, int shrink, Image* image) {
+  if (!baseline_.Open(bytes)) return false;
+  const jpeg::Header& header = baseline_.header();
+  if (!CheckSize(ImageFormat::kJpeg, header.width, header.height).ok()) return false;
+  const jpeg::Box box{0, 0, (header.width + shrink - 1) / shrink,
+                      (header.height + shrink - 1) / shrink};
+  if (!baseline_.Decode(shrink, box)) return false;
+  image->width = box.width();
+  image->height = box.height();
+  const size_t pixels = static_cast<size_t>(box.width()) * static_cast<size_t>(box.height());
+  image->rgb.resize(3 * pixels);
+  rgba_.resize(3 * pixels);
+  uint8_t* planes = rgba_.data();
+  colours_.ToRgb(baseline_, box, {planes, planes + pixels, planes + 2 * pixels});
+  for (size_t i = 0; i < pixels; ++i)
+    for (size_t c = 0; c < 3; ++c) image->rgb[3 * i + c] = planes[c * pixels + i];
+  return true;
+}
+
 Status ImageDecoder::DecodeJpeg(std::string_view bytes, int shrink, Image* image) {
+  if (DecodeBaseline(bytes, shrink, image)) return OkStatus();
   Jpeg& jpeg = *jpeg_;
   if (!jpeg.ReadHeader(bytes.data(), bytes.size(), shrink))
     return Corruption(std::string("broken JPEG: ") + jpeg.message);

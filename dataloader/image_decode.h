@@ -13,6 +13,8 @@
 #include <vector>
 
 #include "cluster/base/status.h"
+#include "dataloader/jpeg/baseline_decoder.h"
+#include "dataloader/jpeg/colour.h"
 
 namespace weft {
 
@@ -54,10 +56,14 @@ class ImageDecoder {
 
  private:
   struct Jpeg;
+  // True: done, with the bytes that libjpeg-turbo would give.
+  bool DecodeBaseline(std::string_view bytes, int shrink, Image* image);
   Status DecodeJpeg(std::string_view bytes, int shrink, Image* image);
   Status DecodePng(std::string_view bytes, Image* image);
   Status DecodeWebp(std::string_view bytes, const ImageInfo& info, Image* image);
 
+  jpeg::BaselineDecoder baseline_;
+  jpeg::ColourConverter colours_;
   std::unique_ptr<Jpeg> jpeg_;
   std::vector<uint8_t> rgba_;
 };
