@@ -35,6 +35,15 @@ Status ParallelContext::Wait(WorkPtr work) {
   return status.ok() ? status : status.WithContext(work->name());
 }
 
+void ParallelContext::Abandon(WorkPtr work) {
+  if (work == nullptr || work->Done()) return;
+  for (Communicator* axis : {options_.dp, options_.tp, options_.pp}) {
+    if (axis != nullptr) axis->Abort(Cancelled("the step was given up during " + work->name()));
+  }
+  // Its status is of no use: the step has another reason to end.
+  static_cast<void>(work->Wait());
+}
+
 StatusOr<at::Tensor> ParallelContext::AllGatherSlots(const at::Tensor& own,
                                                      const std::string& name) {
   const auto own_count = static_cast<int64_t>(slots_.size());

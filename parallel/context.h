@@ -63,6 +63,9 @@ class ParallelContext {
 
   // Waits for `work`, which the caller got from one of the communicators, and counts the time.
   Status Wait(WorkPtr work);
+  // For the owner of an operation's buffers that will not wait for its result: what is not done fails, on all axes, as the
+  // step is lost. Returns when the backends have let go of the buffers. Null: nothing.
+  void Abandon(WorkPtr work);
   // REQUIRES: the axis has more than one rank.
   Communicator& dp() { return *options_.dp; }
   Communicator& tp() { return *options_.tp; }

@@ -16,7 +16,12 @@ GradientReducer::GradientReducer(ParameterStore* store, ParallelContext* context
   Begin();
 }
 
+GradientReducer::~GradientReducer() {
+  for (GroupState& state : groups_) context_->Abandon(std::move(state.work));
+}
+
 void GradientReducer::Begin() {
+  for (GroupState& state : groups_) context_->Abandon(std::move(state.work));
   groups_.clear();
   for (size_t g = 0; g < store_->groups().size(); ++g) groups_.emplace_back(context_->num_slots());
 }

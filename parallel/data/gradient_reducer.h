@@ -28,6 +28,7 @@ class GradientReducer {
  public:
   // Both must outlive it.
   GradientReducer(ParameterStore* store, ParallelContext* context);
+  ~GradientReducer();
   GradientReducer(const GradientReducer&) = delete;
   GradientReducer& operator=(const GradientReducer&) = delete;
 

@@ -201,7 +201,7 @@ StatusOr<NamedTensors> Engine::TakeIncoming(std::map<RunKey, StageLink::Incoming
   if (it == from->end()) return NamedTensors();
   StageLink::Incoming incoming = std::move(it->second);
   from->erase(it);
-  return incoming.Take(context_);
+  return incoming.Take();
 }
 
 Status Engine::Forward(const Action& action) {
@@ -454,7 +454,7 @@ StatusOr<NamedTensors> Engine::Infer(const NamedTensors& inputs, int64_t samples
         StageLink::Incoming incoming = link_.Recv(
             stages_.RankOf(stage - 1), plan.stages[static_cast<size_t>(stage) - 1].crossing,
             samples, compute, store_->accumulate_type(), "eval.activations");
-        WEFT_ASSIGN_OR_RETURN(crossing, incoming.Take(context_));
+        WEFT_ASSIGN_OR_RETURN(crossing, incoming.Take());
       }
       NamedTensors values = std::move(crossing);
       values.insert(inputs.begin(), inputs.end());

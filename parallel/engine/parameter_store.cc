@@ -145,6 +145,10 @@ ParameterStore::ParameterStore(const std::vector<PlacedParam>& params, const Sto
   for (ParameterGroup& group : groups_) Allocate(&group);
 }
 
+ParameterStore::~ParameterStore() {
+  for (ParameterGroup& group : groups_) context_->Abandon(std::move(group.gather));
+}
+
 ParameterGroup::Kind ParameterStore::KindOf(const Parameter& parameter, int bucket) const {
   const ParamSpec& spec = parameter.spec;
   const int tp = context_->tp_size();

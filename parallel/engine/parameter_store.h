@@ -103,6 +103,7 @@ class ParameterStore {
   // A whole model in one stage.
   ParameterStore(const std::vector<ParamSpec>& specs, Precision precision,
                  ParallelContext* context);
+  ~ParameterStore();
   ParameterStore(const ParameterStore&) = delete;
   ParameterStore& operator=(const ParameterStore&) = delete;
 

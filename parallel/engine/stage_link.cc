@@ -8,10 +8,28 @@
 
 namespace weft {
 
-StatusOr<NamedTensors> StageLink::Incoming::Take(ParallelContext* context) {
-  for (WorkPtr& work : works_) WEFT_RETURN_IF_ERROR(context->Wait(std::move(work)));
+StageLink::Incoming& StageLink::Incoming::operator=(Incoming&& other) {
+  Clear();
+  context_ = other.context_;
+  tensors_ = std::move(other.tensors_);
+  works_ = std::move(other.works_);
+  return *this;
+}
+
+// The tensors are written until the operations are done.
+void StageLink::Incoming::Clear() {
+  for (WorkPtr& work : works_) context_->Abandon(std::move(work));
+  works_.clear();
+}
+
+StatusOr<NamedTensors> StageLink::Incoming::Take() {
+  for (WorkPtr& work : works_) WEFT_RETURN_IF_ERROR(context_->Wait(std::move(work)));
   works_.clear();
   return std::move(tensors_);
+}
+
+StageLink::~StageLink() {
+  for (Outgoing& outgoing : outgoing_) context_->Abandon(std::move(outgoing.work));
 }
 
 void StageLink::Send(int peer, const std::vector<ActivationSpec>& specs,
@@ -28,6 +46,7 @@ StageLink::Incoming StageLink::Recv(int peer, const std::vector<ActivationSpec>&
                                     int64_t samples, at::ScalarType compute_type,
                                     at::ScalarType wide_type, const std::string& name) {
   Incoming incoming;
+  incoming.context_ = context_;
   for (const ActivationSpec& spec : specs) {
     const at::Tensor tensor = at::empty(LocalActivationShape(spec, samples, *context_),
                                         at::TensorOptions(spec.wide ? wide_type : compute_type));

@@ -20,15 +20,24 @@ namespace weft {
 class StageLink {
  public:
   explicit StageLink(ParallelContext* context) : context_(context) {}
+  ~StageLink();
+  StageLink(const StageLink&) = delete;
+  StageLink& operator=(const StageLink&) = delete;
 
   // Tensors that were received, or are being.
   class Incoming {
    public:
+    Incoming() = default;
+    ~Incoming() { Clear(); }
+    Incoming(Incoming&& other) = default;
+    Incoming& operator=(Incoming&& other);
     // Waits for all of them.
-    StatusOr<NamedTensors> Take(ParallelContext* context);
+    StatusOr<NamedTensors> Take();
 
    private:
     friend class StageLink;
+    void Clear();
+    ParallelContext* context_ = nullptr;
     NamedTensors tensors_;
     std::vector<WorkPtr> works_;
   };
