@@ -4,22 +4,27 @@
 // fp64: all layouts with ranks as threads, six also as processes over tcp. bf16: six layouts, 100 steps, means of the loss
 // over ten steps against fp32. six (a test): these six in fp64, as threads.
 //
-//   weft_parity [--models clip,roberta,llava] [--kinds fp64,tcp,bf16] [--layouts 60] [--only NAME] [--json FILE]
+//   weft_parity [--models clip,roberta,llava] [--kinds fp64,tcp,bf16] [--layouts 60] [--jobs 2] [--only NAME] [--json FILE]
 #include <ATen/Parallel.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "cluster/base/logging.h"
+#include "cluster/base/mutex.h"
 #include "cluster/base/text.h"
 #include "parallel/memory.h"
 #include "tests/parity/parity_layouts.h"
@@ -41,6 +46,8 @@ struct Arguments {
   std::vector<std::string> models = {"clip", "roberta", "llava"};
   std::vector<std::string> kinds = {"fp64", "tcp", "bf16"};
   int layouts = 60;
+  // Runs at a time.
+  int jobs = 2;
   // Substring of a layout's name.
   std::string only;
   std::string json;
@@ -136,17 +143,18 @@ class ModelParity {
       for (const ParityLayout& layout :
            ParityLayouts(static_cast<int>(spec.blocks.size()), !spec.joins.empty(),
                          !spec.encoder.empty(), arguments_.layouts)) {
-        Add(layout, rows, [&] { return RunLayout(layout, /*processes=*/false); });
+        Add(layout, [this, layout] { return RunLayout(layout, /*processes=*/false); });
       }
     }
     if (Wants("six")) {
       for (const ParityLayout& layout : SixLayouts())
-        Add(layout, rows, [&] { return RunLayout(layout, /*processes=*/false); });
+        Add(layout, [this, layout] { return RunLayout(layout, /*processes=*/false); });
     }
     if (Wants("tcp")) {
       for (const ParityLayout& layout : SixLayouts())
-        Add(layout, rows, [&] { return RunLayout(layout, /*processes=*/true); });
+        Add(layout, [this, layout] { return RunLayout(layout, /*processes=*/true); });
     }
+    RunAll(rows);
     return Wants("bf16") ? RunBf16(rows) : OkStatus();
   }
 
@@ -156,11 +164,25 @@ class ModelParity {
            arguments_.kinds.end();
   }
 
-  template <typename F>
-  void Add(const ParityLayout& layout, std::vector<Row>* rows, const F& run) {
-    if (layout.Name().find(arguments_.only) == std::string::npos) return;
-    rows->push_back(run());
-    Print(rows->back());
+  void Add(const ParityLayout& layout, std::function<Row()> run) {
+    if (layout.Name().find(arguments_.only) != std::string::npos) runs_.push_back(std::move(run));
+  }
+
+  // Some at a time: ranks wait for each other, and a core that waits can do another run's work.
+  void RunAll(std::vector<Row>* rows) {
+    std::vector<Row> results(runs_.size());
+    std::atomic<size_t> next{0};
+    const auto work = [&] {
+      for (size_t i = next++; i < runs_.size(); i = next++) {
+        results[i] = runs_[i]();
+        Print(results[i]);
+      }
+    };
+    std::vector<std::thread> threads;
+    for (int i = 0; i < arguments_.jobs; ++i) threads.emplace_back(work);
+    for (std::thread& thread : threads) thread.join();
+    rows->insert(rows->end(), results.begin(), results.end());
+    runs_.clear();
   }
 
   // fp32 alone, bf16 alone and under six layouts; with the bits of bf16 alone where tp is 1.
@@ -175,7 +197,7 @@ class ModelParity {
     recipe.set_precision(BF16);
     WEFT_ASSIGN_OR_RETURN(const Trajectory alone, RunOnThreads(recipe));
     for (const ParityLayout& layout : SixLayouts()) {
-      Add(layout, rows, [&] {
+      Add(layout, [&, layout] {
         Row row;
         row.model = model_;
         row.layout = layout.Name();
@@ -189,11 +211,13 @@ class ModelParity {
         return row;
       });
     }
+    RunAll(rows);
     return OkStatus();
   }
 
   // The run whose bits the layout promises: one data-parallel and pipeline rank with its tensor parallelism.
   StatusOr<const Trajectory*> ReferenceOf(const ParityLayout& layout) {
+    const MutexLock lock(mutex_);
     const auto it = references_.find(layout.BitsKey());
     if (it != references_.end()) return &it->second;
     WEFT_ASSIGN_OR_RETURN(Trajectory reference,
@@ -225,7 +249,9 @@ class ModelParity {
   const Arguments& arguments_;
   Recipe recipe_;
   Trajectory alone_;
+  Mutex mutex_;  // references_, which keep their place
   std::map<std::string, Trajectory> references_;
+  std::vector<std::function<Row()>> runs_;
 };
 
 void WriteJson(const std::string& path, const std::vector<Row>& rows) {
@@ -253,6 +279,7 @@ int Main(int argc, char** argv) {
     const std::string flag = argv[i];
     if (flag == "--models") arguments.models = Split(argv[i + 1], ',');
     if (flag == "--kinds") arguments.kinds = Split(argv[i + 1], ',');
+    if (flag == "--jobs") arguments.jobs = std::atoi(argv[i + 1]);
     if (flag == "--layouts") arguments.layouts = std::atoi(argv[i + 1]);
     if (flag == "--only") arguments.only = argv[i + 1];
     if (flag == "--json") arguments.json = argv[i + 1];
