@@ -124,6 +124,8 @@ class Engine {
                                       const RunKey& key);
   void StoreOutputs(const PhasePlan& phase, int stage, int micro_batch, const NamedTensors& values);
   void SeedGradients(const PhasePlan& phase, int stage, int micro_batch, NamedTensors* grads);
+  void PassOn(const PhasePlan& phase, const Action& action, NamedTensors* values);
+  void PassBack(const PhasePlan& phase, const Action& action, const NamedTensors& grads);
   Status PrepareBlock(int block, int micro_batch);
   Status FinishBlock(const Action& action, int block);
   // The gradient of own slot number `slot` is complete but for those of joins; and a round of slots.
