@@ -13,7 +13,8 @@
 // Backwards and weight gradients of a stage are in micro-batch order in all of them. Thread rule: pure functions.
 #pragma once
 
-#include "parallel/schedule/program.h"
+#include "parallel/schedule/action.h"
+#include "parallel/schedule/program_spec.h"
 
 namespace weft {
 

@@ -3,7 +3,8 @@
 // Thread rule: pure functions.
 #pragma once
 
-#include "parallel/schedule/program.h"
+#include "parallel/schedule/action.h"
+#include "parallel/schedule/program_spec.h"
 
 namespace weft {
 

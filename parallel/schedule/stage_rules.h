@@ -8,7 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "parallel/schedule/program.h"
+#include "parallel/schedule/action.h"
+#include "parallel/schedule/program_spec.h"
 
 namespace weft {
 
