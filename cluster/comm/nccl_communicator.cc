@@ -1,103 +1,31 @@
 #include "cluster/comm/nccl_communicator.h"
 
-#include <cuda_runtime_api.h>
-#include <nccl.h>
-
-#include <algorithm>
 #include <cstring>
-#include <functional>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "cluster/base/logging.h"
-#include "cluster/base/mutex.h"
 #include "cluster/base/text.h"
+#include "cluster/comm/nccl_calls.h"
+#include "cluster/comm/nccl_lanes.h"
 
 namespace weft {
 namespace {
 
+using nccl::Communication;
+using nccl::Event;
+using nccl::FromCuda;
+using nccl::Lane;
+
 static_assert(sizeof(ncclUniqueId) == sizeof(NcclUniqueId));
 
-constexpr auto kShortestPause = std::chrono::microseconds(20);
-constexpr auto kLongestPause = std::chrono::microseconds(1000);
-
-Status FromCuda(cudaError_t error, const std::string& what) {
-  if (error == cudaSuccess) return OkStatus();
-  return Unavailable(what + ": CUDA: " + cudaGetErrorString(error));
-}
-
-// ncclInProgress is no error here: the caller polls.
-Status FromNccl(ncclResult_t result, const std::string& what) {
-  if (result == ncclSuccess || result == ncclInProgress) return OkStatus();
-  const char* details = ncclGetLastError(nullptr);
-  std::string message = what + ": NCCL: " + ncclGetErrorString(result);
-  if (details != nullptr && details[0] != '\0') message += std::string(" (") + details + ")";
-  return Unavailable(message);
-}
-
-ncclDataType_t NcclType(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat32:
-      return ncclFloat32;
-    case DType::kFloat64:
-      return ncclFloat64;
-    case DType::kBFloat16:
-      return ncclBfloat16;
-    case DType::kInt64:
-      return ncclInt64;
-    case DType::kUInt8:
-      return ncclUint8;
-  }
-  return ncclUint8;
-}
-
-ncclRedOp_t NcclOp(ReduceOp op) { return op == ReduceOp::kSum ? ncclSum : ncclMax; }
-
-// Sleeps a little longer each time.
-class Pause {
- public:
-  void Sleep() {
-    std::this_thread::sleep_for(pause_);
-    pause_ = std::min(pause_ * 2, std::chrono::microseconds(kLongestPause));
-  }
-
- private:
-  std::chrono::microseconds pause_ = kShortestPause;
-};
-
-class CudaEvent {
- public:
-  static StatusOr<CudaEvent> Record(cudaStream_t stream) {
-    CudaEvent event;
-    WEFT_RETURN_IF_ERROR(FromCuda(cudaEventCreateWithFlags(&event.event_, cudaEventDisableTiming),
-                                  "creating an event"));
-    WEFT_RETURN_IF_ERROR(FromCuda(cudaEventRecord(event.event_, stream), "recording an event"));
-    return event;
-  }
-  CudaEvent() = default;
-  CudaEvent(CudaEvent&& other) noexcept : event_(std::exchange(other.event_, nullptr)) {}
-  CudaEvent& operator=(CudaEvent&& other) noexcept {
-    std::swap(event_, other.event_);
-    return *this;
-  }
-  ~CudaEvent() {
-    if (event_ != nullptr) cudaEventDestroy(event_);
-  }
-  // cudaErrorNotReady: the GPU is not there yet.
-  cudaError_t Query() const { return cudaEventQuery(event_); }
-
- private:
-  cudaEvent_t event_ = nullptr;
-};
-
-// An operation on the stream. Shared by the Work and the list of what is under way.
+// An operation on a stream. Shared by the Work and the list of what is under way.
 struct NcclOperation {
   std::string name;
   std::string what;  // "all_reduce grads #5"
   uint64_t sequence = 0;
   uint64_t record = 0;
-  CudaEvent event;
+  std::shared_ptr<Communication> communication;
+  std::shared_ptr<Event> event;
   bool ended = false;  // by the caller's thread
   Status status;
 };
@@ -105,32 +33,37 @@ using OperationPtr = std::shared_ptr<NcclOperation>;
 
 class NcclCommunicator : public Communicator {
  public:
-  static StatusOr<std::unique_ptr<Communicator>> Connect(const NcclOptions& options);
+  // `parent`: what `communication` was split from, or null.
+  NcclCommunicator(const NcclOptions& options, std::shared_ptr<Communication> communication,
+                   std::shared_ptr<Communication> parent)
+      : options_(options), parent_(std::move(parent)), communication_(std::move(communication)) {}
   ~NcclCommunicator() override;
+  Status Open(TimePoint deadline);
 
   int rank() const override { return options_.rank; }
   int size() const override { return options_.size; }
 
   WorkPtr AllReduce(void* data, size_t count, DType dtype, ReduceOp op,
                     const OpOptions& options) override {
-    return Collective(
-        "all_reduce", count * DTypeSize(dtype), options, [=](ncclComm_t comm, cudaStream_t stream) {
-          return ncclAllReduce(data, data, count, NcclType(dtype), NcclOp(op), comm, stream);
-        });
+    return Collective("all_reduce", count * DTypeSize(dtype), options,
+                      [=](ncclComm_t comm, cudaStream_t stream) {
+                        return ncclAllReduce(data, data, count, nccl::TypeOf(dtype), nccl::OpOf(op),
+                                             comm, stream);
+                      });
   }
   WorkPtr AllGather(const void* send, void* recv, size_t count, DType dtype,
                     const OpOptions& options) override {
     return Collective("all_gather", count * DTypeSize(dtype), options,
                       [=](ncclComm_t comm, cudaStream_t stream) {
-                        return ncclAllGather(send, recv, count, NcclType(dtype), comm, stream);
+                        return ncclAllGather(send, recv, count, nccl::TypeOf(dtype), comm, stream);
                       });
   }
   WorkPtr ReduceScatter(const void* send, void* recv, size_t count, DType dtype, ReduceOp op,
                         const OpOptions& options) override {
     return Collective("reduce_scatter", count * DTypeSize(dtype), options,
                       [=](ncclComm_t comm, cudaStream_t stream) {
-                        return ncclReduceScatter(send, recv, count, NcclType(dtype), NcclOp(op),
-                                                 comm, stream);
+                        return ncclReduceScatter(send, recv, count, nccl::TypeOf(dtype),
+                                                 nccl::OpOf(op), comm, stream);
                       });
   }
   WorkPtr Broadcast(void* data, size_t bytes, int root, const OpOptions& options) override {
@@ -141,16 +74,16 @@ class NcclCommunicator : public Communicator {
   WorkPtr AllToAll(const std::vector<SendBuffer>& send, const std::vector<RecvBuffer>& recv,
                    const OpOptions& options) override;
   WorkPtr Send(const void* data, size_t bytes, int peer, const OpOptions& options) override {
-    const uint64_t sequence = ++sends_to_[static_cast<size_t>(peer)];
-    return Launch("send", sequence, bytes, options, [=](ncclComm_t comm, cudaStream_t stream) {
-      return ncclSend(data, bytes, ncclUint8, peer, comm, stream);
-    });
+    return Message("send", peer, lanes_.To(peer), bytes, options,
+                   [=](ncclComm_t comm, cudaStream_t stream) {
+                     return ncclSend(data, bytes, ncclUint8, nccl::kLaneReceiver, comm, stream);
+                   });
   }
   WorkPtr Recv(void* data, size_t bytes, int peer, const OpOptions& options) override {
-    const uint64_t sequence = ++receives_from_[static_cast<size_t>(peer)];
-    return Launch("recv", sequence, bytes, options, [=](ncclComm_t comm, cudaStream_t stream) {
-      return ncclRecv(data, bytes, ncclUint8, peer, comm, stream);
-    });
+    return Message("recv", peer, lanes_.From(peer), bytes, options,
+                   [=](ncclComm_t comm, cudaStream_t stream) {
+                     return ncclRecv(data, bytes, ncclUint8, nccl::kLaneSender, comm, stream);
+                   });
   }
   // NCCL has none: an all_reduce of one number.
   WorkPtr Barrier(const OpOptions& options) override {
@@ -170,38 +103,39 @@ class NcclCommunicator : public Communicator {
   friend class NcclWork;
   using Call = std::function<ncclResult_t(ncclComm_t, cudaStream_t)>;
 
-  explicit NcclCommunicator(const NcclOptions& options)
-      : options_(options),
-        sends_to_(static_cast<size_t>(options.size), 0),
-        receives_from_(static_cast<size_t>(options.size), 0) {}
-
-  Status Open();
-  WorkPtr Collective(const char* verb, size_t bytes, const OpOptions& options, const Call& call) {
-    return Launch(verb, ++collectives_, bytes, options, call);
+  cudaStream_t StreamOf(const OpOptions& options) const {
+    return options.stream == nullptr ? stream_ : static_cast<cudaStream_t>(options.stream);
   }
-  WorkPtr Launch(const char* verb, uint64_t sequence, size_t bytes, const OpOptions& options,
-                 const Call& call);
-  Status CallNccl(NcclOperation* operation, cudaStream_t stream, Duration timeout,
+  OperationPtr Note(const std::string& verb, const std::string& peer, uint64_t sequence,
+                    size_t bytes, const OpOptions& options);
+  WorkPtr Collective(const char* verb, size_t bytes, const OpOptions& options, const Call& call);
+  WorkPtr Message(const char* verb, int peer, Lane* lane, size_t bytes, const OpOptions& options,
                   const Call& call);
-  // Until NCCL has taken what was asked of it.
-  Status WaitUntilReady(const std::string& what, TimePoint deadline);
-  // OK, in progress (*ready = false) or the error.
-  Status CheckAsync(const std::string& what, bool* ready);
+  // Puts it on the stream, behind what it has to wait for.
+  Status LaunchCollective(NcclOperation* operation, const OpOptions& options, const Call& call);
+  Status LaunchMessage(NcclOperation* operation, Lane* lane, const OpOptions& options,
+                       const Call& call);
+  Status LaunchOn(NcclOperation* operation, cudaStream_t stream, Duration timeout,
+                  const Call& call);
+  WorkPtr MakeWork(OperationPtr operation, const Status& launched, Duration timeout);
   Status WaitFor(NcclOperation* operation, Duration timeout);
+  // Whether it is done or failed, now; the first cause is the status.
+  bool CheckEnd(NcclOperation* operation, Status* status);
   void End(NcclOperation* operation, const Status& status);
 
   const NcclOptions options_;
+  const std::shared_ptr<Communication> parent_;
+  const std::shared_ptr<Communication> communication_;
+  std::unique_ptr<nccl::Stream> own_stream_;
   cudaStream_t stream_ = nullptr;
-  bool owns_stream_ = false;
   void* barrier_memory_ = nullptr;
 
   // The caller's thread only.
+  nccl::Lanes lanes_;
   uint64_t collectives_ = 0;
-  std::vector<uint64_t> sends_to_;
-  std::vector<uint64_t> receives_from_;
+  std::shared_ptr<Event> last_collective_;
 
   mutable Mutex mutex_;
-  ncclComm_t comm_ WEFT_GUARDED_BY(mutex_) = nullptr;  // null once aborted
   Status failure_ WEFT_GUARDED_BY(mutex_);
   std::vector<OperationPtr> under_way_ WEFT_GUARDED_BY(mutex_);
 };
@@ -213,9 +147,9 @@ class NcclWork : public Work {
 
   Status Wait() override { return communicator_->WaitFor(operation_.get(), timeout_); }
   bool Done() override {
-    if (!operation_->ended && operation_->event.Query() == cudaSuccess) {
-      communicator_->End(operation_.get(), OkStatus());
-    }
+    Status status;
+    if (!operation_->ended && communicator_->CheckEnd(operation_.get(), &status))
+      communicator_->End(operation_.get(), status);
     return operation_->ended;
   }
   const std::string& name() const override { return operation_->name; }
@@ -229,72 +163,43 @@ class NcclWork : public Work {
 
 // ---------------------------------------------------------------- life
 
-StatusOr<std::unique_ptr<Communicator>> NcclCommunicator::Connect(const NcclOptions& options) {
-  int devices = 0;
-  const cudaError_t found = cudaGetDeviceCount(&devices);
-  if (found != cudaSuccess || options.device >= devices) {
-    return FailedPrecondition(
-        "rank " + std::to_string(options.rank) + " wants CUDA device " +
-        std::to_string(options.device) + ", but there are " + std::to_string(devices) +
-        (found == cudaSuccess ? "" : std::string(" (") + cudaGetErrorString(found) + ")") +
-        "; use layout.backend TCP, or fewer ranks a node");
-  }
-  std::unique_ptr<NcclCommunicator> communicator(new NcclCommunicator(options));
-  WEFT_RETURN_IF_ERROR(communicator->Open());
-  return std::unique_ptr<Communicator>(std::move(communicator));
-}
-
-Status NcclCommunicator::Open() {
-  WEFT_RETURN_IF_ERROR(FromCuda(cudaSetDevice(options_.device), "choosing the device"));
+Status NcclCommunicator::Open(TimePoint deadline) {
   stream_ = static_cast<cudaStream_t>(options_.stream);
   if (stream_ == nullptr) {
-    WEFT_RETURN_IF_ERROR(
-        FromCuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "creating a stream"));
-    owns_stream_ = true;
+    WEFT_ASSIGN_OR_RETURN(own_stream_, nccl::Stream::Create());
+    stream_ = own_stream_->get();
   }
   WEFT_RETURN_IF_ERROR(
       FromCuda(cudaMalloc(&barrier_memory_, sizeof(int64_t)), "memory for barriers"));
-  ncclUniqueId id;
-  std::memcpy(&id, options_.unique_id.data(), sizeof(id));
-  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-  config.blocking = 0;
-  {
-    MutexLock lock(mutex_);
-    WEFT_RETURN_IF_ERROR(
-        FromNccl(ncclCommInitRankConfig(&comm_, options_.size, id, options_.rank, &config),
-                 "ncclCommInitRankConfig"));
-  }
-  const Status status = WaitUntilReady("connecting", Clock::now() + options_.timeout);
-  if (!status.ok()) Abort(status);
-  return status;
+  WEFT_ASSIGN_OR_RETURN(
+      lanes_, nccl::Lanes::Make(communication_.get(), options_.rank, options_.size, options_.lanes,
+                                barrier_memory_, deadline));
+  return OkStatus();
 }
 
 NcclCommunicator::~NcclCommunicator() {
-  bool pending = false;
-  {
-    MutexLock lock(mutex_);
-    for (const OperationPtr& operation : under_way_)
-      pending |= operation->event.Query() == cudaErrorNotReady;
-  }
-  if (pending) Abort(Cancelled("the communicator was destroyed before its operations were done"));
-  MutexLock lock(mutex_);
-  // Abort frees like Destroy, but waits for no peer.
-  if (comm_ != nullptr) ncclCommAbort(comm_);
+  if (!CurrentOperation().empty())
+    Abort(Cancelled("the communicator was destroyed before its operations were done"));
+  // Abort frees as ncclCommDestroy does, but waits for no peer.
+  lanes_.Abort();
+  communication_->Abort();
   if (barrier_memory_ != nullptr) cudaFree(barrier_memory_);
-  if (owns_stream_) cudaStreamDestroy(stream_);
 }
 
 void NcclCommunicator::Abort(const Status& reason) {
   WEFT_CHECK(!reason.ok()) << "Abort needs a reason";
-  MutexLock lock(mutex_);
-  if (failure_.ok()) failure_ = reason;
-  if (comm_ != nullptr) ncclCommAbort(std::exchange(comm_, nullptr));
+  {
+    MutexLock lock(mutex_);
+    if (failure_.ok()) failure_ = reason;
+  }
+  lanes_.Abort();
+  communication_->Abort();
 }
 
 std::string NcclCommunicator::CurrentOperation() const {
   MutexLock lock(mutex_);
   for (const OperationPtr& operation : under_way_) {
-    if (operation->event.Query() == cudaErrorNotReady) return operation->what;
+    if (operation->event->Query() == cudaErrorNotReady) return operation->what;
   }
   return "";
 }
@@ -323,108 +228,163 @@ WorkPtr NcclCommunicator::AllToAll(const std::vector<SendBuffer>& send,
   });
 }
 
-WorkPtr NcclCommunicator::Launch(const char* verb, uint64_t sequence, size_t bytes,
-                                 const OpOptions& options, const Call& call) {
+OperationPtr NcclCommunicator::Note(const std::string& verb, const std::string& peer,
+                                    uint64_t sequence, size_t bytes, const OpOptions& options) {
   auto operation = std::make_shared<NcclOperation>();
-  const std::string named = options.name.empty() ? verb : verb + (" " + options.name);
+  const std::string named = options.name.empty() ? verb : verb + " " + options.name;
   operation->name = options.name;
   operation->sequence = sequence;
   operation->what = named + " #" + std::to_string(sequence);
   FlightRecorder* recorder = options_.recorder;
   if (recorder != nullptr) {
-    operation->record = recorder->Enqueued(named, sequence, bytes);
+    operation->record = recorder->Enqueued(named + peer, sequence, bytes, options_.group);
     recorder->Started(operation->record);
   }
-  const auto stream =
-      options.stream == nullptr ? stream_ : static_cast<cudaStream_t>(options.stream);
-  const Status status = CallNccl(operation.get(), stream, options.timeout, call);
-  if (status.ok()) {
-    MutexLock lock(mutex_);
-    std::erase_if(under_way_,
-                  [](const OperationPtr& o) { return o->event.Query() != cudaErrorNotReady; });
-    under_way_.push_back(operation);
-  } else {
-    Abort(status);
-    End(operation.get(), failure());
-  }
-  return std::make_unique<NcclWork>(this, std::move(operation), options.timeout);
+  return operation;
 }
 
-Status NcclCommunicator::CallNccl(NcclOperation* operation, cudaStream_t stream, Duration timeout,
-                                  const Call& call) {
-  {
-    MutexLock lock(mutex_);
-    WEFT_RETURN_IF_ERROR(failure_);
-    WEFT_RETURN_IF_ERROR(FromNccl(call(comm_, stream), operation->what));
-  }
-  // The event may be recorded only after NCCL has put its kernels on the stream.
-  WEFT_RETURN_IF_ERROR(WaitUntilReady(operation->what, Clock::now() + timeout));
-  WEFT_ASSIGN_OR_RETURN(operation->event, CudaEvent::Record(stream));
+WorkPtr NcclCommunicator::Collective(const char* verb, size_t bytes, const OpOptions& options,
+                                     const Call& call) {
+  OperationPtr operation = Note(verb, "", ++collectives_, bytes, options);
+  const Status launched = LaunchCollective(operation.get(), options, call);
+  return MakeWork(std::move(operation), launched, options.timeout);
+}
+
+WorkPtr NcclCommunicator::Message(const char* verb, int peer, Lane* lane, size_t bytes,
+                                  const OpOptions& options, const Call& call) {
+  const std::string direction = verb == std::string("send") ? " to rank " : " from rank ";
+  OperationPtr operation = Note(verb, direction + std::to_string(peer),
+                                lane == nullptr ? 0 : ++lane->messages, bytes, options);
+  const Status launched = LaunchMessage(operation.get(), lane, options, call);
+  return MakeWork(std::move(operation), launched, options.timeout);
+}
+
+Status NcclCommunicator::LaunchCollective(NcclOperation* operation, const OpOptions& options,
+                                          const Call& call) {
+  WEFT_RETURN_IF_ERROR(failure());
+  WEFT_RETURN_IF_ERROR(FromCuda(cudaSetDevice(options_.device), "choosing the device"));
+  const cudaStream_t stream = StreamOf(options);
+  WEFT_RETURN_IF_ERROR(lanes_.HoldUp(stream));
+  operation->communication = communication_;
+  WEFT_RETURN_IF_ERROR(LaunchOn(operation, stream, options.timeout, call));
+  last_collective_ = operation->event;
   return OkStatus();
 }
 
-Status NcclCommunicator::CheckAsync(const std::string& what, bool* ready) {
-  MutexLock lock(mutex_);
-  WEFT_RETURN_IF_ERROR(failure_);
-  ncclResult_t state = ncclSuccess;
-  WEFT_RETURN_IF_ERROR(FromNccl(ncclCommGetAsyncError(comm_, &state), what));
-  *ready = state != ncclInProgress;
-  return FromNccl(state, what);
+Status NcclCommunicator::LaunchMessage(NcclOperation* operation, Lane* lane,
+                                       const OpOptions& options, const Call& call) {
+  WEFT_RETURN_IF_ERROR(failure());
+  if (lane == nullptr)
+    return FailedPrecondition(operation->what +
+                              ": there is no lane to that rank; NcclOptions.lanes");
+  WEFT_RETURN_IF_ERROR(FromCuda(cudaSetDevice(options_.device), "choosing the device"));
+  // Behind what the caller has put on the stream that it names: that makes the bytes, or uses the ones before.
+  const cudaStream_t callers = StreamOf(options);
+  WEFT_ASSIGN_OR_RETURN(const auto made, Event::Record(callers));
+  WEFT_RETURN_IF_ERROR(made->HoldUp(lane->stream->get()));
+  if (last_collective_ != nullptr)
+    WEFT_RETURN_IF_ERROR(last_collective_->HoldUp(lane->stream->get()));
+  operation->communication = lane->communication;
+  WEFT_RETURN_IF_ERROR(LaunchOn(operation, lane->stream->get(), options.timeout, call));
+  lane->last = operation->event;
+  return OkStatus();
 }
 
-Status NcclCommunicator::WaitUntilReady(const std::string& what, TimePoint deadline) {
-  Pause pause;
-  for (;;) {
-    bool ready = false;
-    WEFT_RETURN_IF_ERROR(CheckAsync(what, &ready));
-    if (ready) return OkStatus();
-    if (Clock::now() >= deadline)
-      return DeadlineExceeded(what + ": NCCL was not ready in time; is a peer missing?");
-    pause.Sleep();
+Status NcclCommunicator::LaunchOn(NcclOperation* operation, cudaStream_t stream, Duration timeout,
+                                  const Call& call) {
+  WEFT_RETURN_IF_ERROR(
+      operation->communication->Call(operation->what, Clock::now() + timeout,
+                                     [&](ncclComm_t comm) { return call(comm, stream); }));
+  // Only now: NCCL has put its kernels on the stream.
+  WEFT_ASSIGN_OR_RETURN(operation->event, Event::Record(stream));
+  return OkStatus();
+}
+
+WorkPtr NcclCommunicator::MakeWork(OperationPtr operation, const Status& launched,
+                                   Duration timeout) {
+  if (launched.ok()) {
+    MutexLock lock(mutex_);
+    std::erase_if(under_way_,
+                  [](const OperationPtr& o) { return o->event->Query() != cudaErrorNotReady; });
+    under_way_.push_back(operation);
+  } else {
+    Abort(launched);
+    End(operation.get(), failure());
   }
+  return std::make_unique<NcclWork>(this, std::move(operation), timeout);
+}
+
+bool NcclCommunicator::CheckEnd(NcclOperation* operation, Status* status) {
+  const cudaError_t state = operation->event->Query();
+  bool ready = false;
+  // Also where the event has come: so it does for a kernel that was aborted or gave up.
+  *status = failure();
+  if (status->ok()) *status = operation->communication->Check(operation->what, &ready);
+  if (status->ok() && state != cudaErrorNotReady) *status = FromCuda(state, operation->what);
+  return state == cudaSuccess || !status->ok();
 }
 
 Status NcclCommunicator::WaitFor(NcclOperation* operation, Duration timeout) {
   const TimePoint deadline = Clock::now() + timeout;
-  Pause pause;
+  nccl::Pause pause;
   while (!operation->ended) {
-    const cudaError_t state = operation->event.Query();
-    bool ready = false;
-    Status status = OkStatus();
-    if (state == cudaSuccess) {
-      End(operation, OkStatus());
-      break;
-    }
-    if (state != cudaErrorNotReady) {
-      status = FromCuda(state, operation->what);
+    Status status;
+    if (CheckEnd(operation, &status)) {
+      End(operation, status);
+    } else if (Clock::now() >= deadline) {
+      End(operation, DeadlineExceeded(operation->what + ": not done after " +
+                                      HumanSeconds(ToSeconds(timeout))));
     } else {
-      status = CheckAsync(operation->what, &ready);
-      if (status.ok() && Clock::now() >= deadline) {
-        status = DeadlineExceeded(operation->what + ": not done after " +
-                                  HumanSeconds(ToSeconds(timeout)));
-      }
+      pause.Sleep();
     }
-    if (!status.ok()) {
-      Abort(status);
-      End(operation, failure());  // the first cause
-      break;
-    }
-    pause.Sleep();
   }
   return operation->status;
 }
 
 void NcclCommunicator::End(NcclOperation* operation, const Status& status) {
+  if (!status.ok()) Abort(status);
   operation->ended = true;
-  operation->status = status;
+  operation->status = status.ok() ? status : failure();  // the first cause
   if (options_.recorder != nullptr) options_.recorder->Ended(operation->record, status.ok());
+}
+
+// ---------------------------------------------------------------- connecting
+
+Status ChooseDevice(const NcclOptions& options) {
+  int devices = 0;
+  const cudaError_t found = cudaGetDeviceCount(&devices);
+  if (found != cudaSuccess || options.device >= devices) {
+    return FailedPrecondition(
+        "rank " + std::to_string(options.rank) + " wants CUDA device " +
+        std::to_string(options.device) + ", but there are " + std::to_string(devices) +
+        (found == cudaSuccess ? "" : std::string(" (") + cudaGetErrorString(found) + ")") +
+        "; use layout.backend TCP, or fewer ranks a node");
+  }
+  return FromCuda(cudaSetDevice(options.device), "choosing the device");
+}
+
+StatusOr<std::shared_ptr<Communication>> ConnectWorld(const NcclOptions& options,
+                                                      TimePoint deadline) {
+  WEFT_RETURN_IF_ERROR(ChooseDevice(options));
+  ncclUniqueId id;
+  std::memcpy(&id, options.unique_id.data(), sizeof(id));
+  return Communication::Init(options.size, id, options.rank, deadline);
+}
+
+StatusOr<std::unique_ptr<Communicator>> OpenCommunicator(
+    const NcclOptions& options, std::shared_ptr<Communication> communication,
+    std::shared_ptr<Communication> parent, TimePoint deadline) {
+  auto communicator =
+      std::make_unique<NcclCommunicator>(options, std::move(communication), std::move(parent));
+  WEFT_RETURN_IF_ERROR(communicator->Open(deadline));
+  return std::unique_ptr<Communicator>(std::move(communicator));
 }
 
 }  // namespace
 
 StatusOr<NcclUniqueId> MakeNcclUniqueId() {
   ncclUniqueId id;
-  WEFT_RETURN_IF_ERROR(FromNccl(ncclGetUniqueId(&id), "ncclGetUniqueId"));
+  WEFT_RETURN_IF_ERROR(nccl::FromNccl(ncclGetUniqueId(&id), "ncclGetUniqueId"));
   NcclUniqueId bytes;
   std::memcpy(bytes.data(), &id, sizeof(id));
   return bytes;
@@ -432,13 +392,43 @@ StatusOr<NcclUniqueId> MakeNcclUniqueId() {
 
 StatusOr<std::string> NcclVersion() {
   int version = 0;
-  WEFT_RETURN_IF_ERROR(FromNccl(ncclGetVersion(&version), "ncclGetVersion"));
+  WEFT_RETURN_IF_ERROR(nccl::FromNccl(ncclGetVersion(&version), "ncclGetVersion"));
   return std::to_string(version / 10000) + "." + std::to_string(version / 100 % 100) + "." +
          std::to_string(version % 100);
 }
 
 StatusOr<std::unique_ptr<Communicator>> ConnectNccl(const NcclOptions& options) {
-  return NcclCommunicator::Connect(options);
+  const TimePoint deadline = Clock::now() + options.timeout;
+  WEFT_ASSIGN_OR_RETURN(auto communication, ConnectWorld(options, deadline));
+  return OpenCommunicator(options, std::move(communication), nullptr, deadline);
+}
+
+StatusOr<MeshCommunicators> ConnectNcclMesh(const ParallelDims& dims, const NcclOptions& world) {
+  if (world.size != dims.world_size())
+    return InvalidArgument(std::to_string(world.size) + " ranks in a layout of " +
+                           std::to_string(dims.world_size()));
+  const Mesh mesh(dims);
+  const TimePoint begin = Clock::now();
+  const TimePoint deadline = begin + world.timeout;
+  WEFT_ASSIGN_OR_RETURN(const auto everybody, ConnectWorld(world, deadline));
+  MeshCommunicators mine;
+  for (const Axis axis : {Axis::kData, Axis::kTensor, Axis::kPipeline}) {
+    if (dims.Degree(axis) == 1) continue;
+    NcclOptions options = world;
+    options.rank = mesh.CoordinateOf(world.rank).Index(axis);
+    options.size = dims.Degree(axis);
+    options.group = GroupName(mesh, axis, world.rank);
+    options.lanes = axis == Axis::kPipeline ? NcclLanes::kRing : NcclLanes::kNone;
+    auto communication =
+        everybody->Split(mesh.Group(axis, world.rank).front(), options.rank, 0, deadline);
+    WEFT_RETURN_IF_ERROR(communication.status().WithContext(options.group));
+    auto made = OpenCommunicator(options, *std::move(communication), everybody, deadline);
+    WEFT_RETURN_IF_ERROR(made.status().WithContext(options.group));
+    mine.Of(axis) = *std::move(made);
+  }
+  WEFT_LOG(INFO) << "NCCL: " << mine.All().size() << " axes of " << world.size
+                 << " ranks connected in " << HumanSeconds(ToSeconds(Clock::now() - begin));
+  return mine;
 }
 
 }  // namespace weft

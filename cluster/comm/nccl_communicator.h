@@ -1,14 +1,19 @@
 // Ranks with a GPU each, over NCCL; only with WEFT_CUDA. All pointers are device memory.
 //
-// The communicator is non-blocking (ncclConfig.blocking = 0): nothing in NCCL ever holds the calling thread, so a rank whose peer
-// died can still give up. A Work is an event on the stream; Wait polls the event, NCCL's own error and the deadline, and a
+// Communicators are non-blocking (ncclConfig.blocking = 0): nothing in NCCL ever holds the calling thread, so a rank whose peer
+// died can still give up. A Work is an event on a stream; Wait polls the event, NCCL's own error and the deadline, and a
 // failure aborts the communicator (ncclCommAbort), which frees the GPU from kernels that wait for a dead peer.
 //
-// Sums are NCCL's: in the order of its rings and trees, not in rank order; deterministic layouts exchange with AllToAll and
-// AllGather and sum by themselves. CurrentOperation knows no peers: NCCL does not tell which one it waits for.
+// NCCL does the operations of a communicator one after the other, so a Recv whose peer is late would hold up everything behind
+// it. Each lane therefore is a communicator of two ranks and a stream of its own (one pair, one direction), made on connecting;
+// events order lanes and collectives as communicator.h says. A lane's kernel is small (two blocks of the GPU): it may wait long.
 //
-// Errors: FailedPrecondition (no CUDA device), Unavailable (NCCL or CUDA reports one), DeadlineExceeded names the operation.
-// Thread rule: communicator.h's.
+// Sums are NCCL's: in the order of its rings and trees, not in rank order; deterministic layouts exchange with AllToAll and
+// AllGather and sum by themselves. NCCL tells no peer: CurrentOperation names none, an error neither, and a rank that aborts is
+// noticed by the others' deadlines, or by who tells them to abort. Ranks that call different operations hang until the deadline.
+//
+// Errors: FailedPrecondition (no CUDA device; no lane to that peer), Unavailable (NCCL or CUDA reports one), DeadlineExceeded
+// names the operation. Thread rule: communicator.h's.
 #pragma once
 
 #include <array>
@@ -19,6 +24,7 @@
 #include "cluster/base/status.h"
 #include "cluster/comm/communicator.h"
 #include "cluster/comm/flight_recorder.h"
+#include "cluster/comm/mesh_communicators.h"
 
 namespace weft {
 
@@ -28,6 +34,13 @@ StatusOr<NcclUniqueId> MakeNcclUniqueId();
 
 // "2.28.9".
 StatusOr<std::string> NcclVersion();
+
+// Between which ranks there are lanes.
+enum class NcclLanes {
+  kNone,
+  kRing,      // each rank and the next, and the last and the first: a pipeline's
+  kAllPairs,  // takes 2 (size - 1) splits or more
+};
 
 struct NcclOptions {
   int rank = 0;
@@ -40,9 +53,17 @@ struct NcclOptions {
   Duration timeout = std::chrono::seconds(60);
   // Optional; must outlive the communicator.
   FlightRecorder* recorder = nullptr;
+  NcclLanes lanes = NcclLanes::kAllPairs;
+  // "dp.0", for the recorder.
+  std::string group;
 };
 
 // All ranks call it at about the same time.
 StatusOr<std::unique_ptr<Communicator>> ConnectNccl(const NcclOptions& options);
+
+// One communicator an axis, split from one over the world in the order dp, tp, pp, with lanes around the ring of pp; logs how
+// long it took. `world`: of all ranks; lanes and group are set here. All ranks call it at about the same time, also for the
+// next generation, with a new id, in a process that aborted the last one's.
+StatusOr<MeshCommunicators> ConnectNcclMesh(const ParallelDims& dims, const NcclOptions& world);
 
 }  // namespace weft

@@ -20,29 +20,56 @@ namespace weft::testing {
 StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeTcpCommunicators(int size,
                                                                           bool shared_memory);
 
-struct InProcessThreads {
+// kRankOrder: sums are taken in rank order. kTellsPeers: ranks that fail, abort or disagree tell each other.
+struct LinkedBackend {
+  static constexpr bool kRankOrder = true;
+  static constexpr bool kTellsPeers = true;
+};
+
+struct InProcessThreads : LinkedBackend {
   static constexpr int kMostRanks = 8;
   static Status Run(int size, const RankFn& fn) { return ThreadWorld(size, fn); }
 };
 
-struct TcpThreads {
+struct TcpThreads : LinkedBackend {
   static constexpr int kMostRanks = 8;
   static Status Run(int size, const RankFn& fn);
 };
 
-struct TcpThreadsOverSockets {
+struct TcpThreadsOverSockets : LinkedBackend {
   static constexpr int kMostRanks = 5;
   static Status Run(int size, const RankFn& fn);
 };
 
 // At most one Run a test.
-struct TcpProcesses {
+struct TcpProcesses : LinkedBackend {
   static constexpr int kMostRanks = 4;
   static Status Run(int size, const RankFn& fn);
 };
 
-using AllBackends =
-    ::testing::Types<InProcessThreads, TcpThreads, TcpThreadsOverSockets, TcpProcesses>;
+// The nccl backend on the doubles of NCCL and CUDA (tests/gpu_double), a device a rank.
+StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeNcclCommunicators(int size);
+// Runs it on a thread a rank; the first failure aborts all, since NCCL tells no peers.
+Status RunAbortingAll(std::vector<std::unique_ptr<Communicator>> communicators, const RankFn& fn);
+
+struct NcclBackend {
+  static constexpr bool kRankOrder = false;
+  static constexpr bool kTellsPeers = false;
+};
+
+struct NcclThreads : NcclBackend {
+  static constexpr int kMostRanks = 8;
+  static Status Run(int size, const RankFn& fn);
+};
+
+// At most one Run a test.
+struct NcclProcesses : NcclBackend {
+  static constexpr int kMostRanks = 4;
+  static Status Run(int size, const RankFn& fn);
+};
+
+using AllBackends = ::testing::Types<InProcessThreads, TcpThreads, TcpThreadsOverSockets,
+                                     TcpProcesses, NcclThreads, NcclProcesses>;
 
 struct BackendNames {
   template <typename T>
@@ -50,6 +77,8 @@ struct BackendNames {
     if (std::is_same_v<T, InProcessThreads>) return "InProcess";
     if (std::is_same_v<T, TcpThreads>) return "TcpThreads";
     if (std::is_same_v<T, TcpThreadsOverSockets>) return "TcpOverSockets";
+    if (std::is_same_v<T, NcclThreads>) return "NcclDoubleThreads";
+    if (std::is_same_v<T, NcclProcesses>) return "NcclDoubleProcesses";
     return "TcpProcesses";
   }
 };

@@ -149,12 +149,21 @@ Status Expect(bool condition, const std::string& what) {
   return condition ? OkStatus() : Internal(what);
 }
 
+// By how much a sum of up to eight of these values may differ if another order is taken, and rounded at every step.
+double SumSlack(DType dtype, ReduceOp op) {
+  if (op == ReduceOp::kMax) return 0;
+  return dtype == DType::kFloat32    ? 1e-3
+         : dtype == DType::kFloat64  ? 1e-11
+         : dtype == DType::kBFloat16 ? 16
+                                     : 0;
+}
+
 // Elements [begin, begin + count) of what rank `me` got; `expected(i)` counts from 0.
 template <typename ExpectedFn>
 Status Compare(const std::string& what, const Elements& got, size_t begin, size_t count,
-               const ExpectedFn& expected) {
+               const ExpectedFn& expected, double slack = 0) {
   for (size_t i = 0; i < count; ++i) {
-    if (got.Get(begin + i) == expected(i)) continue;
+    if (std::abs(got.Get(begin + i) - expected(i)) <= slack) continue;
     std::ostringstream text;
     text << what << ": element " << begin + i << " is " << got.Get(begin + i) << ", not "
          << expected(i);
@@ -171,24 +180,29 @@ std::string Describe(const char* operation, DType dtype, size_t count, size_t of
 
 // ---------------------------------------------------------------- one check a collective
 
-Status CheckAllReduce(Communicator& comm, DType dtype, ReduceOp op, size_t count, size_t offset) {
+Status CheckAllReduce(Communicator& comm, DType dtype, ReduceOp op, size_t count, size_t offset,
+                      bool rank_order) {
   Elements data(dtype, count, offset);
   data.Fill(comm.rank());
   WEFT_RETURN_IF_ERROR(comm.AllReduce(data.data(), count, dtype, op, {.name = "sum"})->Wait());
-  return Compare(Describe("all_reduce", dtype, count, offset), data, 0, count,
-                 [&](size_t i) { return Reduced(dtype, op, comm.size(), i); });
+  return Compare(
+      Describe("all_reduce", dtype, count, offset), data, 0, count,
+      [&](size_t i) { return Reduced(dtype, op, comm.size(), i); },
+      rank_order ? 0 : SumSlack(dtype, op));
 }
 
-Status CheckReduceScatter(Communicator& comm, DType dtype, ReduceOp op, size_t count,
-                          size_t offset) {
+Status CheckReduceScatter(Communicator& comm, DType dtype, ReduceOp op, size_t count, size_t offset,
+                          bool rank_order) {
   Elements send(dtype, count * static_cast<size_t>(comm.size()), offset);
   Elements recv(dtype, count, offset);
   send.Fill(comm.rank());
   WEFT_RETURN_IF_ERROR(
       comm.ReduceScatter(send.data(), recv.data(), count, dtype, op, {.name = "shard"})->Wait());
   const size_t first = count * static_cast<size_t>(comm.rank());
-  return Compare(Describe("reduce_scatter", dtype, count, offset), recv, 0, count,
-                 [&](size_t i) { return Reduced(dtype, op, comm.size(), first + i); });
+  return Compare(
+      Describe("reduce_scatter", dtype, count, offset), recv, 0, count,
+      [&](size_t i) { return Reduced(dtype, op, comm.size(), first + i); },
+      rank_order ? 0 : SumSlack(dtype, op));
 }
 
 Status CheckAllGather(Communicator& comm, DType dtype, size_t count, size_t offset, bool in_place) {
@@ -264,19 +278,20 @@ Status CheckSendRecv(Communicator& comm, size_t bytes) {
                  [&](size_t i) { return Stored(DType::kUInt8, previous, i); });
 }
 
-Status CheckEverything(Communicator& comm) {
+Status CheckEverything(Communicator& comm, bool rank_order) {
   const size_t kLarge = 70'001;  // several chunks, and not a multiple of anything
   for (const DType dtype : kAllTypes) {
     for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax}) {
       for (const size_t count : {size_t{0}, size_t{1}, size_t{3}, size_t{1000}}) {
         for (const size_t offset : {0, 1}) {
-          WEFT_RETURN_IF_ERROR(CheckAllReduce(comm, dtype, op, count, offset));
-          WEFT_RETURN_IF_ERROR(CheckReduceScatter(comm, dtype, op, count, offset));
+          WEFT_RETURN_IF_ERROR(CheckAllReduce(comm, dtype, op, count, offset, rank_order));
+          WEFT_RETURN_IF_ERROR(CheckReduceScatter(comm, dtype, op, count, offset, rank_order));
         }
       }
     }
-    WEFT_RETURN_IF_ERROR(CheckAllReduce(comm, dtype, ReduceOp::kSum, kLarge, 3));
-    WEFT_RETURN_IF_ERROR(CheckReduceScatter(comm, dtype, ReduceOp::kSum, kLarge / 3, 1));
+    WEFT_RETURN_IF_ERROR(CheckAllReduce(comm, dtype, ReduceOp::kSum, kLarge, 3, rank_order));
+    WEFT_RETURN_IF_ERROR(
+        CheckReduceScatter(comm, dtype, ReduceOp::kSum, kLarge / 3, 1, rank_order));
     for (const size_t count : {size_t{0}, size_t{1}, size_t{777}, kLarge}) {
       WEFT_RETURN_IF_ERROR(CheckAllGather(comm, dtype, count, 1, false));
       WEFT_RETURN_IF_ERROR(CheckAllGather(comm, dtype, count, 0, true));
@@ -293,27 +308,33 @@ Status CheckEverything(Communicator& comm) {
 // ---------------------------------------------------------------- the suite
 
 template <typename Backend>
-class ConformanceTest : public ::testing::Test {};
+class ConformanceTest : public ::testing::Test {
+ protected:
+  static Status Run(int ranks) {
+    return Backend::Run(
+        ranks, [](Communicator& comm) { return CheckEverything(comm, Backend::kRankOrder); });
+  }
+};
 
 TYPED_TEST_SUITE(ConformanceTest, testing::AllBackends, testing::BackendNames);
 
 TYPED_TEST(ConformanceTest, OneRank) {
-  const Status status = TypeParam::Run(1, CheckEverything);
+  const Status status = this->Run(1);
   EXPECT_TRUE(status.ok()) << status;
 }
 
 TYPED_TEST(ConformanceTest, TwoRanks) {
-  const Status status = TypeParam::Run(2, CheckEverything);
+  const Status status = this->Run(2);
   EXPECT_TRUE(status.ok()) << status;
 }
 
 TYPED_TEST(ConformanceTest, ThreeRanks) {
-  const Status status = TypeParam::Run(3, CheckEverything);
+  const Status status = this->Run(3);
   EXPECT_TRUE(status.ok()) << status;
 }
 
 TYPED_TEST(ConformanceTest, MostRanks) {
-  const Status status = TypeParam::Run(TypeParam::kMostRanks, CheckEverything);
+  const Status status = this->Run(TypeParam::kMostRanks);
   EXPECT_TRUE(status.ok()) << status;
 }
 
@@ -361,6 +382,7 @@ TYPED_TEST(ConformanceTest, SumsAreTheSameBitsOnAllRanks) {
 
 // Rank 1 never calls: the others name the operation and the rank; the first cause stays, and rank 1 hears of it.
 TYPED_TEST(ConformanceTest, DeadlineNamesOperationAndPeer) {
+  if (!TypeParam::kTellsPeers) GTEST_SKIP() << "NCCL tells no peers: nccl_double_test.cc";
   const Status status = TypeParam::Run(3, [](Communicator& comm) -> Status {
     std::vector<float> data(30'000);
     WEFT_RETURN_IF_ERROR(comm.Barrier({.name = "start"})->Wait());
@@ -396,6 +418,7 @@ TYPED_TEST(ConformanceTest, DeadlineNamesOperationAndPeer) {
 }
 
 TYPED_TEST(ConformanceTest, AbortFromAnotherThreadEndsAllRanks) {
+  if (!TypeParam::kTellsPeers) GTEST_SKIP() << "NCCL tells no peers: nccl_double_test.cc";
   const Status status = TypeParam::Run(3, [](Communicator& comm) -> Status {
     WEFT_RETURN_IF_ERROR(comm.Barrier({.name = "start"})->Wait());
     if (comm.rank() == 2) {  // calls nothing: it only hears
@@ -423,6 +446,7 @@ TYPED_TEST(ConformanceTest, AbortFromAnotherThreadEndsAllRanks) {
 }
 
 TYPED_TEST(ConformanceTest, RanksThatCallDifferentOperationsFindOut) {
+  if (!TypeParam::kTellsPeers) GTEST_SKIP() << "NCCL tells no peers: nccl_double_test.cc";
   const Status status = TypeParam::Run(2, [](Communicator& comm) -> Status {
     float data[8] = {};
     const Status ended =
@@ -439,6 +463,7 @@ TYPED_TEST(ConformanceTest, RanksThatCallDifferentOperationsFindOut) {
 }
 
 TYPED_TEST(ConformanceTest, SaysWhatItIsWaitingFor) {
+  if (!TypeParam::kTellsPeers) GTEST_SKIP() << "NCCL tells no peers: nccl_double_test.cc";
   const Status status = TypeParam::Run(2, [](Communicator& comm) -> Status {
     WEFT_RETURN_IF_ERROR(Expect(comm.CurrentOperation().empty(), comm.CurrentOperation()));
     WorkPtr work;

@@ -17,7 +17,7 @@ namespace weft::testing {
 constexpr int kMostRanks = 8;
 constexpr int kMostBoards = 64;
 constexpr int kMostSplits = 64;
-constexpr size_t kStageBytes = 32 << 10;
+constexpr size_t kStageBytes = 256 << 10;
 
 enum class CallKind : int { kNone, kAllReduce, kAllGather, kReduceScatter, kBroadcast };
 const char* CallName(CallKind kind);
@@ -68,6 +68,9 @@ struct MemberBoard {
 
 // Messages from one member to another.
 struct PairBoard {
+  // NCCL connects two ranks at their first message and holds both calls until then.
+  std::atomic<int> sender_calls;
+  std::atomic<int> receiver_calls;
   std::atomic<uint64_t> begun_sends;
   std::atomic<uint64_t> begun_receives;
   std::atomic<uint64_t> written;

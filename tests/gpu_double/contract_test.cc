@@ -157,6 +157,11 @@ TEST(NcclContractTest, MissingGroup) {
   ExpectBreach(
       [](Rank& self) {
         const int peer = 1 - self.rank;
+        ncclGroupStart();  // connected, the two ranks' calls return; their kernels wait
+        ncclSend(self.data.data(), 8, kFloat, peer, self.comm, self.stream);
+        ncclRecv(self.data.data() + 8, 8, kFloat, peer, self.comm, self.stream);
+        ncclGroupEnd();
+        Ready(self.comm);
         ncclSend(self.data.data(), 8, kFloat, peer, self.comm, self.stream);
         Ready(self.comm);
         ncclRecv(self.data.data() + 8, 8, kFloat, peer, self.comm, self.stream);

@@ -248,8 +248,11 @@ bool Kernel::Agree(int peer, const CallShape& mine) {
   const int peer_in_world = board_.world_rank[peer];
   for (int other = 0; other < kMostBoards; ++other) {
     const Board& board = family_->boards[other];
-    const bool shared = std::any_of(board.world_rank, board.world_rank + kMostRanks,
-                                    [&](const auto& r) { return r == peer_in_world; });
+    const auto holds = [&](int rank_in_world) {
+      return std::any_of(board.world_rank, board.world_rank + kMostRanks,
+                         [&](const auto& r) { return r == rank_in_world; });
+    };
+    const bool shared = holds(peer_in_world) && holds(comm_->world_rank + 1);
     if (other == comm_->index || !shared || mine.before[other] == theirs.before[other]) continue;
     FailBoard(board_, "communicators used in different orders: before" + number +
                           " of communicator " + std::to_string(comm_->index) + " rank " +
@@ -310,7 +313,8 @@ void Kernel::TakeChunk(const NcclCall& call, size_t begin, size_t count) {
     }
     return;
   }
-  std::byte sum[kStageBytes];
+  std::vector<std::byte> room(count * element);
+  std::byte* sum = room.data();
   std::memcpy(sum, stage(comm_->size - 1), count * element);
   for (int rank = comm_->size - 2; rank >= 0; --rank)
     CombineTyped(sum, stage(rank), count, call.type, call.op);

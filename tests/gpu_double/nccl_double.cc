@@ -221,6 +221,19 @@ void Number(NcclCall* call) {
   ++launches.collectives[comm->index];
 }
 
+// Whether both sides of every first message have called.
+bool Connected(ncclComm* comm, const std::vector<NcclCall>& calls) WEFT_REQUIRES(comm->mutex) {
+  bool all = true;
+  for (const NcclCall& call : calls) {
+    if (call.collective != CallKind::kNone || call.index > 1) continue;
+    auto& pairs = comm->family->boards[comm->index].pair;
+    PairBoard& pair = call.sends ? pairs[comm->rank][call.peer] : pairs[call.peer][comm->rank];
+    (call.sends ? pair.sender_calls : pair.receiver_calls) = 1;
+    all = all && pair.sender_calls == 1 && pair.receiver_calls == 1;
+  }
+  return all;
+}
+
 // The calls of a group on one communicator: one kernel.
 ncclResult_t Launch(ncclComm* comm, std::vector<NcclCall> calls) {
   for (NcclCall& call : calls) {
@@ -235,6 +248,7 @@ ncclResult_t Launch(ncclComm* comm, std::vector<NcclCall> calls) {
   }
   return Begin(comm, "a launch", [comm, calls]() -> std::optional<ncclResult_t> {
     // The caller holds the communicator's mutex.
+    if (!Connected(comm, calls)) return std::nullopt;
     PutOnStream(comm, calls);
     return ncclSuccess;
   });

@@ -172,6 +172,10 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream) {
     stream->changed.NotifyAll();
   }
   stream->thread.join();
+  {
+    MutexLock lock(TheRuntime().mutex);
+    weft::testing::Join(&TheRuntime().host, stream->clock);
+  }
   delete stream;
   return cudaSuccess;
 }
