@@ -170,7 +170,7 @@ StatusOr<NamedTensors> Engine::Infer(const NamedTensors& inputs, int64_t samples
             samples, compute, store_->accumulate_type(), "eval.activations");
         WEFT_ASSIGN_OR_RETURN(crossing, incoming.Take());
       }
-      NamedTensors values = std::move(crossing);
+      NamedTensors values = std::exchange(crossing, {});
       values.insert(inputs.begin(), inputs.end());
       WEFT_RETURN_IF_ERROR(InferStage(stage, context, &values));
       if (stage == stages_.last()) {
