@@ -10,11 +10,10 @@
 #include <vector>
 
 #include "checkpoint/checkpoint_reader.h"
-#include "checkpoint/manifest.h"
 #include "cluster/base/logging.h"
-#include "cluster/base/text.h"
 #include "cluster/config/recipe_hash.h"
 #include "models/registry.h"
+#include "worker/init_from.h"
 
 namespace weft {
 
@@ -72,7 +71,8 @@ Status Session::Restore(const control::Start& start, FileSystem* fs) {
     return ResumeFrom(manifest, start.checkpoint_dir(), fs);
   }
   parameters().Initialize(recipe_.seed());
-  for (const InitFrom& init : recipe_.init_from()) WEFT_RETURN_IF_ERROR(InitializeFrom(init, fs));
+  for (const InitFrom& init : recipe_.init_from())
+    WEFT_RETURN_IF_ERROR(InitializeFrom(init, fs, state_.get()));
   return OpenData(nullptr);
 }
 
@@ -98,30 +98,6 @@ Status Session::ResumeFrom(const checkpoint::Manifest& manifest, const std::stri
       first_step_, [&reader](const std::string& name, int64_t begin, int64_t end, void* out) {
         return reader->Read(name, begin, end, out);
       });
-}
-
-Status Session::InitializeFrom(const InitFrom& init, FileSystem* fs) {
-  WEFT_ASSIGN_OR_RETURN(const std::string path, FindManifest(fs, init.checkpoint()));
-  WEFT_ASSIGN_OR_RETURN(checkpoint::Manifest manifest, ReadManifest(fs, path));
-  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<CheckpointReader> reader,
-                        CheckpointReader::Open(fs, ParentPath(path), std::move(manifest)));
-  int64_t matched = 0;
-  const std::string prefix = "param/";
-  const auto read = [&](const std::string& name, int64_t begin, int64_t end, void* out) -> Status {
-    if (name.compare(0, prefix.size(), prefix) != 0) return OkStatus();
-    const std::string parameter = name.substr(prefix.size());
-    if (!GlobMatch(init.parameters(), parameter) || !reader->Has(name)) return OkStatus();
-    WEFT_ASSIGN_OR_RETURN(const TensorInfo info, reader->tensor(name));
-    if (info.shape != parameters().Get(parameter)->spec.shape) {
-      return InvalidArgument("init_from " + init.checkpoint() + ": " + parameter +
-                             " has another shape there");
-    }
-    ++matched;
-    return reader->Read(name, begin, end, out);
-  };
-  WEFT_RETURN_IF_ERROR(optimizer().ImportState(0, read));
-  WEFT_LOG(INFO) << "init_from " << path << ": " << matched << " tensors of this rank's shard";
-  return OkStatus();
 }
 
 namespace {

@@ -63,7 +63,6 @@ class Session {
   Status Restore(const control::Start& start, FileSystem* fs);
   Status ResumeFrom(const checkpoint::Manifest& manifest, const std::string& checkpoint_dir,
                     FileSystem* fs);
-  Status InitializeFrom(const InitFrom& init, FileSystem* fs);
   Status OpenData(const checkpoint::DataCursor* cursor);
 
   Recipe recipe_;
