@@ -18,22 +18,22 @@ struct Features {
   at::Tensor texts;
 };
 
-// Samples [begin, end), a micro-batch at a time; on the last stage's ranks.
-StatusOr<Features> Encode(Session* session, EvalSet* eval_set, int64_t begin, int64_t end) {
+// This rank's rows; on the last stage's ranks.
+StatusOr<Features> Encode(Session* session, EvalSet* eval_set, const EvalPart& part) {
   std::vector<at::Tensor> images;
   std::vector<at::Tensor> texts;
-  const int64_t b = session->recipe().batch().micro_batch_size();
-  for (int64_t i = begin; i < end; i += b) {
-    const int64_t samples = std::min(b, end - i);
-    WEFT_ASSIGN_OR_RETURN(const MicroBatch batch, eval_set->Read(i, i + samples));
-    WEFT_ASSIGN_OR_RETURN(const NamedTensors features,
-                          session->rank_state().engine().Infer(ToTensors(batch), samples));
+  for (const EvalPart::Batch& rows : part.batches) {
+    WEFT_ASSIGN_OR_RETURN(const MicroBatch batch, eval_set->Read(rows.begin, rows.end));
+    WEFT_ASSIGN_OR_RETURN(
+        const NamedTensors features,
+        session->rank_state().engine().Infer(ToTensors(batch), rows.end - rows.begin));
     if (features.empty()) continue;
     images.push_back(features.at("image_features"));
     texts.push_back(features.at("text_features"));
   }
   if (images.empty()) return Features();
-  return Features{at::cat(images), at::cat(texts)};
+  return Features{at::cat(images).narrow(0, 0, part.count),
+                  at::cat(texts).narrow(0, 0, part.count)};
 }
 
 // Rows of all ranks in rank order. `own` has this rank's rows; ranks have `rows` rows but the last ones, which have fewer.
@@ -61,22 +61,34 @@ void AddRecall(const std::string& name, const Recall& recall, control::EvalRecor
 
 }  // namespace
 
+EvalPart EvalPartOf(int64_t total, int64_t ranks, int64_t rank, int64_t batch_size) {
+  const int64_t rows = (total + ranks - 1) / ranks;
+  const int64_t first = std::min(total, rank * rows);
+  const int64_t end = std::min(total, first + rows);
+  EvalPart part;
+  part.count = end - first;
+  for (int64_t i = 0; i < rows; i += batch_size) {
+    const int64_t begin = first + i;
+    if (begin < end) {
+      part.batches.push_back({begin, std::min(begin + batch_size, end)});
+    } else {
+      part.batches.push_back({total - 1, total});
+    }
+  }
+  return part;
+}
+
 StatusOr<control::EvalRecord> EvaluateSession(Session* session) {
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<EvalSet> eval_set,
                         EvalSet::Open(session->MakeLoaderOptions()));
   const int64_t total = eval_set->size();
   const int64_t ranks = session->parallel().dp_size();
   const int64_t rows = (total + ranks - 1) / ranks;
-  const int64_t begin = std::min(total, session->parallel().dp_rank() * rows);
-  // A rank without rows of its own still encodes one, for the shape; its row is not counted.
-  const int64_t first = std::min(begin, total - 1);
-  const int64_t count = std::min(total, begin + rows) - begin;
-  WEFT_ASSIGN_OR_RETURN(
-      Features own, Encode(session, eval_set.get(), first, first + std::max<int64_t>(count, 1)));
+  const EvalPart part = EvalPartOf(total, ranks, session->parallel().dp_rank(),
+                                   session->recipe().batch().micro_batch_size());
+  WEFT_ASSIGN_OR_RETURN(const Features own, Encode(session, eval_set.get(), part));
   control::EvalRecord record;
   if (!own.images.defined()) return record;
-  own = {own.images.narrow(0, 0, count), own.texts.narrow(0, 0, count)};
-
   WEFT_ASSIGN_OR_RETURN(const at::Tensor images, GatherRows(session, own.images, rows, total));
   WEFT_ASSIGN_OR_RETURN(const at::Tensor texts, GatherRows(session, own.texts, rows, total));
   const RetrievalReport report =
