@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <memory>
 #include <thread>
 #include <utility>
@@ -174,25 +175,29 @@ StatusOr<StepBenchReport> BenchStep(const StepBenchOptions& options) {
   std::vector<RankReport> reports(mesh.size());
   Mutex mutex;
   Status first;
+  const auto run = [&](size_t r) {
+    AxisCommunicators axes;
+    axes.dp = mesh[r].dp.get();
+    axes.tp = mesh[r].tp.get();
+    axes.pp = mesh[r].pp.get();
+    StatusOr<RankReport> report = Internal("not run");
+    try {
+      report = RunRank(options, axes);
+    } catch (const std::exception& error) {
+      report = Internal(error.what());
+    }
+    if (report.ok()) {
+      reports[r] = std::move(*report);
+      return;
+    }
+    {
+      const MutexLock lock(mutex);
+      if (first.ok()) first = report.status().WithContext("rank " + std::to_string(r));
+    }
+    mesh[r].Abort(report.status());
+  };
   std::vector<std::thread> threads;
-  for (size_t r = 0; r < mesh.size(); ++r) {
-    threads.emplace_back([&, r] {
-      AxisCommunicators axes;
-      axes.dp = mesh[r].dp.get();
-      axes.tp = mesh[r].tp.get();
-      axes.pp = mesh[r].pp.get();
-      StatusOr<RankReport> report = RunRank(options, axes);
-      if (report.ok()) {
-        reports[r] = std::move(*report);
-        return;
-      }
-      {
-        const MutexLock lock(mutex);
-        if (first.ok()) first = report.status().WithContext("rank " + std::to_string(r));
-      }
-      mesh[r].Abort(report.status());
-    });
-  }
+  for (size_t r = 0; r < mesh.size(); ++r) threads.emplace_back(run, r);
   for (std::thread& thread : threads) thread.join();
   WEFT_RETURN_IF_ERROR(first);
   return Summarise(options, Mesh(dims), reports, recorders);
