@@ -11,6 +11,8 @@
 #include "cluster/agent/agent.h"
 #include "cluster/base/text.h"
 #include "cluster/config/recipe_loader.h"
+#include "cluster/config/validate.h"
+#include "cluster/topology/mesh.h"
 #include "models/spec/layout_rules.h"
 #include "models/spec/model_spec.h"
 
@@ -51,23 +53,35 @@ FlagParser MakeParser(BenchFlags* values) {
   return flags;
 }
 
+// What a layout is checked against: as many blocks, without parameters.
+ModelSpec SimulatedBlocks(int64_t count) {
+  ModelSpec spec;
+  spec.family = "the simulated model";
+  spec.blocks.resize(static_cast<size_t>(count));
+  return spec;
+}
+
 StatusOr<Recipe> MakeRecipe(const BenchFlags& flags, const std::string& path) {
   std::vector<std::string> overrides = flags.overrides;
   if (!flags.layout.empty()) {
     for (const std::string& setting : Split(flags.layout, ','))
       overrides.push_back("layout." + setting);
   }
+  LoadedRecipe loaded;
+  ModelSpec spec = SimulatedBlocks(flags.blocks);
   if (path.empty()) {
-    WEFT_ASSIGN_OR_RETURN(LoadedRecipe loaded,
-                          ParseRecipe(kSimulatedRecipe, "weft bench", overrides));
+    WEFT_ASSIGN_OR_RETURN(loaded, ParseRecipe(kSimulatedRecipe, "weft bench", overrides));
     // A slot a rank at least.
     if (loaded.recipe.batch().slots() < loaded.recipe.layout().dp())
       loaded.recipe.mutable_batch()->set_slots(loaded.recipe.layout().dp());
-    return loaded.recipe;
+  } else {
+    WEFT_ASSIGN_OR_RETURN(loaded, LoadRecipe({.path = path, .overrides = overrides}));
+    WEFT_RETURN_IF_ERROR(ValidateRecipe(loaded));
+    if (flags.simulate_ms <= 0) {
+      WEFT_ASSIGN_OR_RETURN(spec, MakeModelSpec(loaded.recipe.model()));
+    }
   }
-  WEFT_ASSIGN_OR_RETURN(LoadedRecipe loaded, LoadRecipe({.path = path, .overrides = overrides}));
-  if (flags.simulate_ms > 0) return loaded.recipe;
-  WEFT_ASSIGN_OR_RETURN(const ModelSpec spec, MakeModelSpec(loaded.recipe.model()));
+  WEFT_RETURN_IF_ERROR(MakeParallelDims(loaded.recipe).status());
   WEFT_RETURN_IF_ERROR(CheckLayoutFits(loaded.recipe, spec));
   return loaded.recipe;
 }
@@ -91,6 +105,9 @@ int BenchCommand(const std::vector<std::string>& args) {
     return ReportError("weft bench",
                        InvalidArgument("name what is measured: `weft bench step RECIPE`, or "
                                        "`weft bench step --simulate 5`"));
+  }
+  if (values.steps < 1 || values.blocks < 1) {
+    return ReportError("weft bench", InvalidArgument("--steps and --blocks: at least 1"));
   }
   const StatusOr<Recipe> recipe = MakeRecipe(values, path);
   if (!recipe.ok()) return ReportError("weft bench", recipe.status());

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "cluster/base/file_system.h"
 #include "cluster/base/logging.h"
 #include "parallel/memory.h"
 #include "parallel/memory/metered_allocator.h"
@@ -60,8 +61,8 @@ void PrintReport(const StepBenchOptions& options, const StepBenchReport& report)
   std::printf("%s", DrawTimeline(report.timeline, kTimelineWidth).c_str());
 }
 
-void WriteJson(const std::string& path, const StepBenchOptions& options,
-               const StepBenchReport& report) {
+Status WriteJson(const std::string& path, const StepBenchOptions& options,
+                 const StepBenchReport& report) {
   nlohmann::json json = {
       {"layout", Describe(options)},   {"simulated", options.simulated.has_value()},
       {"step_s", report.step_seconds}, {"samples_per_s", report.samples / report.step_seconds},
@@ -73,7 +74,10 @@ void WriteJson(const std::string& path, const StepBenchOptions& options,
     json["peak_bytes"][MemoryCategoryName(category)] = report.memory.Of(category).peak;
   }
   json["peak_bytes"]["total"] = report.memory.total.peak;
-  std::ofstream(path) << json.dump(1) << "\n";
+  WEFT_RETURN_IF_ERROR(PosixFileSystem()->MakeDirs(ParentPath(path)));
+  std::ofstream file(path);
+  file << json.dump(1) << "\n";
+  return file.flush() ? OkStatus() : Internal(path + ": cannot be written; name another --json");
 }
 
 Status ParseOptions(int argc, char** argv, StepBenchOptions* options, std::string* json) {
@@ -118,7 +122,7 @@ int BenchMain(int argc, char** argv) {
     status = report.status();
     if (status.ok()) {
       PrintReport(options, *report);
-      if (!json.empty()) WriteJson(json, options, *report);
+      if (!json.empty()) status = WriteJson(json, options, *report);
     }
   }
   if (!status.ok()) std::fprintf(stderr, "weft bench: %s\n", status.message().c_str());
