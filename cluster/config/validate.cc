@@ -170,6 +170,7 @@ void CheckLayout(const Recipe& recipe, RecipeChecker* check) {
   check->Count("layout.pp", true, layout.pp(), 1, max, "");
   check->Count("layout.virtual_stages", true, layout.virtual_stages(), 1, max, "");
   check->Count("layout.zero_stage", true, layout.zero_stage(), 1, 3, "");
+  check->Count("layout.shard_ranks", true, layout.shard_ranks(), 0, max, "");
   for (int i = 0; i < layout.recompute_blocks_size(); ++i) {
     check->Rule(!layout.recompute_blocks(i).empty(),
                 "layout.recompute_blocks[" + std::to_string(i) + "]",

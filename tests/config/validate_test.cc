@@ -101,6 +101,7 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"layout.tp=0", "layout.tp"}, Case{"layout.pp=-1", "layout.pp"},
         Case{"layout.virtual_stages=0", "layout.virtual_stages"},
         Case{"layout.zero_stage=4", "layout.zero_stage"},
+        Case{"layout.shard_ranks=-1", "layout.shard_ranks"},
         Case{"layout.recompute_blocks=[\"\"]", "layout.recompute_blocks[0]"},
         Case{"run.checkpoint_every=-1", "run.checkpoint_every"},
         Case{"run.keep_checkpoints=1", "run.keep_checkpoints"},
