@@ -15,7 +15,7 @@
 
 namespace weft {
 
-// A collective, after GradientReducer::Exchange. `step` is for the error only.
+// A collective, after GradientReducer::Finish. `step` is for the error only.
 StatusOr<double> GradientNorm(const ParameterStore& store, const GradientReducer& reducer,
                               ParallelContext* context, int64_t step);
 

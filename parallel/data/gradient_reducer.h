@@ -45,7 +45,7 @@ class GradientReducer {
   // Waits for all exchanges; sums over tp and over tied pairs. A collective; the shards are complete afterwards.
   Status Finish();
 
-  // Elements [dp_rank * shard_size, ...) of the group's gradient. REQUIRES: Finish; the group is trained.
+  // Elements [context.shard() * shard_size, ...) of the group's gradient. REQUIRES: Finish; the group is trained.
   const at::Tensor& shard(size_t group) const { return groups_[group].shard; }
   // Rounds of a pass.
   int num_rounds() const;

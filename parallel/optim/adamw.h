@@ -1,4 +1,4 @@
-// AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW) on this rank's shard of the parameters: ZeRO stage 1. Master
+// AdamW (Loshchilov and Hutter 2019, as torch.optim.AdamW) on this rank's shard of the parameters, whatever the ZeRO stage. Master
 // weights and moments are in the accumulation type. LibTorch's fused kernel runs on ranges whose ends are multiples of
 // ParameterStore::kBlock, so the bits do not depend on the number of ranks; afterwards every rank gets every value.
 //
