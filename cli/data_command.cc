@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "cli/data_set_commands.h"
 #include "cli/flags.h"
 #include "cluster/base/clock.h"
 #include "cluster/base/file_system.h"
@@ -37,6 +38,10 @@ constexpr char kUsage[] = R"(weft data: training data
   weft data pack wordnet --out DIR       turn the glosses of Debian's wordnet-base into text shards
   weft data inspect SHARD                show the samples of a shard
   weft data check SHARDS                 find pictures that do not decode, once
+  weft data index SHARDS --out MANIFEST  index shards and make one manifest of them
+  weft data lint SHARDS                  say what is wrong with shards and what to do
+  weft data order SHARDS --batch B       print the training order, or prove that it is exactly once
+  weft data exclude MANIFEST --keys FILE take samples out, without touching shards
   weft data vocab --captions-from SHARDS --size N --out FILE
                                          train a BPE vocabulary from the text of shards
 
@@ -378,7 +383,12 @@ int DataCommand(const std::vector<std::string>& args) {
   if (name == "inspect") return Inspect(rest);
   if (name == "check") return Check(rest);
   if (name == "vocab") return Vocab(rest);
-  const std::string nearest = NearestName(name, {"pack", "inspect", "check", "vocab"});
+  if (name == "index") return DataIndexCommand(rest);
+  if (name == "lint") return DataLintCommand(rest);
+  if (name == "order") return DataOrderCommand(rest);
+  if (name == "exclude") return DataExcludeCommand(rest);
+  const std::string nearest =
+      NearestName(name, {"pack", "inspect", "check", "vocab", "index", "lint", "order", "exclude"});
   return ReportError("data",
                      InvalidArgument("unknown command '" + name + "'" +
                                      (nearest.empty() ? "" : "; did you mean `" + nearest + "`?")));

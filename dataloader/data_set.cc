@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "cluster/base/file_system.h"
-#include "cluster/base/hash.h"
 #include "cluster/base/text.h"
 
 namespace weft {
@@ -52,24 +51,53 @@ StatusOr<std::unique_ptr<DataSet>> DataSet::Open(const std::vector<std::string>&
   std::unique_ptr<DataSet> set(new DataSet());
   set->first_sample_.push_back(0);
   for (const std::string& path : paths) {
-    StatusOr<std::unique_ptr<ShardFile>> file = ShardFile::Open(path);
-    if (!file.ok()) return file.status().WithContext(what);
-    StatusOr<ShardIndex> index = ShardIndex::Build(**file);
-    if (!index.ok()) return index.status().WithContext(what);
-    set->first_sample_.push_back(set->first_sample_.back() +
-                                 static_cast<uint64_t>(index->num_samples()));
-    set->shards_.push_back({std::move(*file), std::move(*index), {}});
+    Status status;
+    if (!IsManifestPath(path)) {
+      status = set->AddShard(path);
+    } else if (paths.size() == 1) {
+      status = set->OpenManifest(path);
+    } else {
+      status = InvalidArgument(path + " is a manifest: name it alone, without other shards");
+    }
+    if (!status.ok()) return status.WithContext(what);
   }
   if (set->num_samples() == 0) {
     return InvalidArgument(what + ": no samples in " + std::to_string(paths.size()) +
                            " shards (first: " + paths[0] +
                            "); a sample's members are named KEY.EXTENSION");
   }
-  set->manifest_hash_ = set->ComputeManifestHash();
+  set->manifest_hash_ = set->manifest_ ? set->manifest_->hash() : set->ComputeManifestHash();
   return set;
 }
 
+Status DataSet::AddShard(const std::string& path) {
+  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<ShardFile> file, ShardFile::Open(path));
+  std::optional<ShardIndex> index = ShardIndex::MapBeside(*file);
+  if (!index) {
+    WEFT_ASSIGN_OR_RETURN(index, ShardIndex::Build(*file));
+  }
+  first_sample_.push_back(first_sample_.back() + static_cast<uint64_t>(index->num_samples()));
+  shards_.push_back({std::move(file), std::move(*index), {}});
+  return OkStatus();
+}
+
+Status DataSet::OpenManifest(const std::string& path) {
+  WEFT_ASSIGN_OR_RETURN(manifest_, Manifest::Open(path));
+  for (size_t i = 0; i < manifest_->shards().size(); ++i) {
+    const ManifestShard& wanted = manifest_->shards()[i];
+    WEFT_RETURN_IF_ERROR(AddShard(manifest_->ShardPath(static_cast<int64_t>(i))));
+    const Shard& shard = shards_.back();
+    if (shard.file->size() != wanted.bytes || shard.index.contents_crc() != wanted.contents_crc ||
+        static_cast<uint64_t>(shard.index.num_samples()) != wanted.samples) {
+      return Corruption("shard " + shard.file->path() + " is not the one that " + path +
+                        " was made from; `weft data index` makes a new manifest");
+    }
+  }
+  return OkStatus();
+}
+
 std::vector<uint64_t> DataSet::ShardSizes() const {
+  if (manifest_) return manifest_->ShardSizes();
   std::vector<uint64_t> sizes;
   for (const Shard& shard : shards_)
     sizes.push_back(static_cast<uint64_t>(shard.index.num_samples()));
@@ -77,6 +105,10 @@ std::vector<uint64_t> DataSet::ShardSizes() const {
 }
 
 DataSet::Location DataSet::Locate(int64_t id) const {
+  if (manifest_) {
+    const LocatedSample sample = manifest_->Find(id);
+    return {&shards_[static_cast<size_t>(sample.shard)], sample.index};
+  }
   const auto after =
       std::upper_bound(first_sample_.begin(), first_sample_.end(), static_cast<uint64_t>(id));
   const auto shard = static_cast<size_t>(after - first_sample_.begin()) - 1;
@@ -134,14 +166,13 @@ Status DataSet::ReadMember(int64_t id, std::span<const std::string> extensions,
 }
 
 std::string DataSet::ComputeManifestHash() const {
-  std::string text = "weft-manifest 1\n";
+  std::vector<ManifestShard> shards;
   for (const Shard& shard : shards_) {
-    const std::string& path = shard.file->path();
-    text += path.substr(path.find_last_of('/') + 1) + '\t' + std::to_string(shard.file->size()) +
-            '\t' + std::to_string(shard.index.num_samples()) + '\t' +
-            std::to_string(shard.index.contents_crc()) + '\n';
+    shards.push_back({shard.file->path(), shard.file->size(),
+                      static_cast<uint64_t>(shard.index.num_samples()),
+                      shard.index.contents_crc()});
   }
-  return Sha256Hex(text);
+  return ManifestHash(shards);
 }
 
 }  // namespace weft

@@ -1,5 +1,5 @@
 // An ordered list of shards as one sequence of samples: sample id = position in that sequence, counted over the shards in
-// the order of the patterns.
+// the order of the patterns, or of the manifest, without the samples that it excludes.
 //
 // Errors: NotFound (a shard), Corruption (a broken shard, a sample without a wanted member); messages name the shard, and
 // the key where there is one. Thread rule: reads are safe from any thread.
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cluster/base/status.h"
+#include "dataloader/manifest.h"
 #include "dataloader/picture_check.h"
 #include "dataloader/shard_file.h"
 #include "dataloader/shard_index.h"
@@ -21,11 +22,14 @@ namespace weft {
 class DataSet {
  public:
   // `patterns` are paths or brace patterns ("train-{000000..000007}.tar"), also with * and ?, also
-  // joined by "::". `what` names the recipe's field in errors.
+  // joined by "::"; or one manifest ("train.manifest"). `what` names the recipe's field in errors. A shard whose flat index
+  // is beside it is not scanned.
   static StatusOr<std::unique_ptr<DataSet>> Open(const std::vector<std::string>& patterns,
                                                  const std::string& what);
 
-  int64_t num_samples() const { return static_cast<int64_t>(first_sample_.back()); }
+  int64_t num_samples() const {
+    return manifest_ ? manifest_->num_samples() : static_cast<int64_t>(first_sample_.back());
+  }
   // Samples of each shard, in order.
   std::vector<uint64_t> ShardSizes() const;
   // SHA-256 over the shards' base names, sizes, sample counts and index contents: what a checkpoint must match.
@@ -57,8 +61,12 @@ class DataSet {
 
   DataSet() = default;
   Location Locate(int64_t id) const;
+  Status AddShard(const std::string& path);
+  // The shards must be those that the manifest was made from.
+  Status OpenManifest(const std::string& path);
   std::string ComputeManifestHash() const;
 
+  std::unique_ptr<Manifest> manifest_;
   std::vector<Shard> shards_;
   // Id of each shard's first sample, and the total.
   std::vector<uint64_t> first_sample_;

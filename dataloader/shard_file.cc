@@ -5,10 +5,13 @@
 #include <unistd.h>
 #include <zlib.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
 #include <vector>
+
+#include "cluster/base/hash.h"
 
 namespace weft {
 namespace {
@@ -84,6 +87,8 @@ StatusOr<std::unique_ptr<ShardFile>> ShardFile::Open(const std::string& path) {
   struct stat st = {};
   if (::fstat(fd.get(), &st) != 0) return ErrnoStatus("stat shard " + path, errno);
   if (!S_ISREG(st.st_mode)) return InvalidArgument("shard " + path + " is not a regular file");
+  const auto disk_bytes = static_cast<uint64_t>(st.st_size);
+  const int64_t disk_time = int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec;
   unsigned char magic[2] = {};
   int use_fd = -1;
   if (::pread(fd.get(), magic, 2, 0) == 2 && magic[0] == 0x1F && magic[1] == 0x8B) {
@@ -95,7 +100,11 @@ StatusOr<std::unique_ptr<ShardFile>> ShardFile::Open(const std::string& path) {
   } else {
     use_fd = fd.Release();
   }
-  return std::unique_ptr<ShardFile>(new ShardFile(path, use_fd, static_cast<uint64_t>(st.st_size)));
+  std::unique_ptr<ShardFile> file(new ShardFile(path, use_fd));
+  file->size_ = static_cast<uint64_t>(st.st_size);
+  file->disk_bytes_ = disk_bytes;
+  file->disk_time_ = disk_time;
+  return file;
 }
 
 ShardFile::~ShardFile() { ::close(fd_); }
@@ -115,6 +124,18 @@ Status ShardFile::ReadAt(uint64_t offset, size_t size, void* out) const {
     size -= static_cast<size_t>(n);
   }
   return OkStatus();
+}
+
+StatusOr<uint32_t> ShardFile::Checksum(uint64_t offset, uint64_t size, uint32_t crc) const {
+  std::vector<char> buffer(static_cast<size_t>(std::min<uint64_t>(size, uint64_t{1} << 20)));
+  while (size > 0) {
+    const auto count = static_cast<size_t>(std::min<uint64_t>(size, buffer.size()));
+    WEFT_RETURN_IF_ERROR(ReadAt(offset, count, buffer.data()));
+    crc = Crc32c(buffer.data(), count, crc);
+    offset += count;
+    size -= count;
+  }
+  return crc;
 }
 
 }  // namespace weft

@@ -15,26 +15,42 @@
 
 namespace weft {
 
-class ShardFile {
+// Bytes at offsets, wherever they come from.
+class ShardBytes {
+ public:
+  virtual ~ShardBytes() = default;
+  virtual const std::string& path() const = 0;
+  // Bytes of the tar, after inflating.
+  virtual uint64_t size() const = 0;
+  // Exactly `size` bytes from `offset`.
+  virtual Status ReadAt(uint64_t offset, size_t size, void* out) const = 0;
+  // CRC32C of `size` bytes from `offset`, continued from `crc`.
+  virtual StatusOr<uint32_t> Checksum(uint64_t offset, uint64_t size, uint32_t crc) const = 0;
+};
+
+class ShardFile : public ShardBytes {
  public:
   static StatusOr<std::unique_ptr<ShardFile>> Open(const std::string& path);
-  ~ShardFile();
+  ~ShardFile() override;
   ShardFile(const ShardFile&) = delete;
   ShardFile& operator=(const ShardFile&) = delete;
 
-  const std::string& path() const { return path_; }
-  // Bytes of the tar, after inflating.
-  uint64_t size() const { return size_; }
-  // Exactly `size` bytes from `offset`.
-  Status ReadAt(uint64_t offset, size_t size, void* out) const;
+  const std::string& path() const override { return path_; }
+  uint64_t size() const override { return size_; }
+  Status ReadAt(uint64_t offset, size_t size, void* out) const override;
+  StatusOr<uint32_t> Checksum(uint64_t offset, uint64_t size, uint32_t crc) const override;
+  // Of the file as it lies on disk: bytes, and the time of its last change in ns.
+  uint64_t disk_bytes() const { return disk_bytes_; }
+  int64_t disk_time() const { return disk_time_; }
 
  private:
-  ShardFile(std::string path, int fd, uint64_t size)
-      : path_(std::move(path)), fd_(fd), size_(size) {}
+  ShardFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
 
   std::string path_;
   int fd_;
-  uint64_t size_;
+  uint64_t size_ = 0;
+  uint64_t disk_bytes_ = 0;
+  int64_t disk_time_ = 0;
 };
 
 }  // namespace weft

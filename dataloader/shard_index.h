@@ -1,10 +1,13 @@
-// What lies where in one shard: per sample its key and its members (extension, offset, size), found by reading headers
-// only. A sample is a maximal run of consecutive members with one key (dataloader/FORMAT.md).
+// What lies where in one shard: per sample its key, its bytes and its members (extension, offset, size), found by reading
+// headers, or mapped from the flat index that `weft data index` keeps beside a shard. A sample is a maximal run of
+// consecutive members with one key (dataloader/FORMAT.md).
 //
 // Errors: Corruption, with the shard's name and the byte. Thread rule: immutable once built.
 #pragma once
 
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -15,12 +18,26 @@
 
 namespace weft {
 
+// As it stands in the flat index; so is IndexedSample.
 struct ShardMember {
   uint64_t offset = 0;
-  uint64_t size = 0;
+  uint32_t size = 0;
   // Index into ShardIndex::extensions().
   uint32_t extension = 0;
 };
+static_assert(sizeof(ShardMember) == 16);
+
+// A sample's bytes are [begin, begin + size) of the tar: all of its members, headers and the padding between them.
+struct IndexedSample {
+  uint64_t begin = 0;
+  uint32_t size = 0;
+  uint32_t crc = 0;  // CRC32C of these bytes; 0 in an index that was built from headers only
+  uint64_t key_begin = 0;
+  uint32_t first_member = 0;
+  uint16_t key_size = 0;
+  uint16_t num_members = 0;
+};
+static_assert(sizeof(IndexedSample) == 32);
 
 enum class CutShards {
   kRefuse,  // an error
@@ -30,12 +47,24 @@ enum class CutShards {
 
 class ShardIndex {
  public:
+  // From headers only.
   static StatusOr<ShardIndex> Build(const ShardFile& file,
                                     CutShards cut_shards = CutShards::kRefuse);
+  // The same in one pass over all bytes, with each sample's checksum.
+  static StatusOr<ShardIndex> BuildWithChecksums(const ShardFile& file,
+                                                 CutShards cut_shards = CutShards::kRefuse);
+
+  // "SHARD.index", written durably. REQUIRES: not cut.
+  Status WriteBeside(const ShardFile& file) const;
+  // Mapped. Nothing: there is none, or it is of another file (its size or time differ), or it is broken.
+  static std::optional<ShardIndex> MapBeside(const ShardFile& file);
 
   int64_t num_samples() const { return static_cast<int64_t>(samples_.size()); }
   std::string_view key(int64_t sample) const;
   std::span<const ShardMember> members(int64_t sample) const;
+  const IndexedSample& sample(int64_t sample) const {
+    return samples_[static_cast<size_t>(sample)];
+  }
   const std::string& extension(const ShardMember& member) const {
     return extensions_[member.extension];
   }
@@ -47,25 +76,23 @@ class ShardIndex {
   const Status& cut() const { return cut_; }
 
  private:
-  struct Sample {
-    uint64_t key_begin = 0;
-    uint32_t key_size = 0;
-    uint32_t num_members = 0;
-    uint64_t first_member = 0;
-  };
+  struct Arrays;
+  class Builder;
 
-  // A member of the run of `key`; Corruption if the run has the extension already.
-  Status Add(const ShardFile& file, const std::string& key, const std::string& extension,
-             uint64_t offset, uint64_t size);
-  uint32_t ExtensionId(const std::string& extension);
+  static StatusOr<ShardIndex> Build(const ShardFile& file, const ShardBytes& bytes,
+                                    CutShards cut_shards, bool checksums);
   uint32_t ComputeContentsCrc() const;
+  // Whether all that samples and members name lies inside.
+  bool IsSound() const;
 
-  std::vector<Sample> samples_;
-  std::vector<ShardMember> members_;
-  std::string keys_;
+  std::span<const IndexedSample> samples_;
+  std::span<const ShardMember> members_;
+  std::string_view keys_;
   std::vector<std::string> extensions_;
   uint32_t contents_crc_ = 0;
   Status cut_;
+  // What the views look into: arrays, or a mapped file.
+  std::shared_ptr<const void> storage_;
 };
 
 }  // namespace weft

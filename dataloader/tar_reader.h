@@ -26,7 +26,7 @@ struct TarMember {
 class TarReader {
  public:
   // REQUIRES: `file` outlives the reader.
-  explicit TarReader(const ShardFile& file) : file_(file) {}
+  explicit TarReader(const ShardBytes& file) : file_(file) {}
 
   // The next regular member; nullopt at the end of the archive. After an error the reader stays where it was.
   StatusOr<std::optional<TarMember>> Next();
@@ -54,7 +54,7 @@ class TarReader {
   Status ParsePax(uint64_t offset, std::string_view records, Overrides* overrides) const;
   Status ApplyExtension(const Header& header, Overrides* overrides);
 
-  const ShardFile& file_;
+  const ShardBytes& file_;
   uint64_t position_ = 0;
   Overrides global_;
 };
