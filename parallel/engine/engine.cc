@@ -64,20 +64,10 @@ bool Engine::IsPhantom(int micro_batch) const {
 }
 
 StatusOr<StepOutput> Engine::RunStep(int64_t step, std::span<const NamedTensors> micro_batches) {
-  return Run(step, micro_batches, true);
-}
-
-StatusOr<StepOutput> Engine::RunForward(int64_t step, std::span<const NamedTensors> micro_batches) {
-  return Run(step, micro_batches, false);
-}
-
-StatusOr<StepOutput> Engine::Run(int64_t step, std::span<const NamedTensors> micro_batches,
-                                 bool training) {
   WEFT_CHECK_EQ(micro_batches.size(),
                 context_->slots().size() * static_cast<size_t>(options_.micro_batches))
       << "micro-batches of a step";
   step_ = step;
-  training_ = training;
   inputs_ = micro_batches;
   step_store_.Clear();
   tapes_.clear();
@@ -92,12 +82,12 @@ StatusOr<StepOutput> Engine::Run(int64_t step, std::span<const NamedTensors> mic
   join_terms_.clear();
   metrics_.clear();
   timeline_.clear();
-  if (training) reducer_->Begin();
+  reducer_->Begin();
   const at::NoGradGuard no_grad;
   const MemoryScope scope(MemoryCategory::kActivations);
   try {
     WEFT_RETURN_IF_ERROR(losses_.Begin(inputs_));
-    WEFT_RETURN_IF_ERROR(Interpret(training ? program_ : forward_program_));
+    WEFT_RETURN_IF_ERROR(Interpret(program_));
   } catch (const CommError& error) {
     return error.status();
   }
@@ -143,7 +133,7 @@ Status Engine::Execute(const Action& action) {
       for (const int group : store_->GroupsOfStage(action.stage)) store_->Release(group);
       return OkStatus();
     case ActionKind::kJoin:
-      return RunJoin((training_ ? phases_ : forward_phases_)[static_cast<size_t>(action.phase)]);
+      return RunJoin(phases_[static_cast<size_t>(action.phase)]);
     case ActionKind::kTie:
       // The reducer and the store exchange tied pairs at the step's end, with all exchanges done.
       return OkStatus();

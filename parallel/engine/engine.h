@@ -71,9 +71,6 @@ class Engine {
   // GradientReducer::Finish next.
   StatusOr<StepOutput> RunStep(int64_t step, std::span<const NamedTensors> micro_batches);
 
-  // The same forward without tape or gradients: loss and metrics only.
-  StatusOr<StepOutput> RunForward(int64_t step, std::span<const NamedTensors> micro_batches);
-
   // What the first wave makes of one batch of any size, without dropout: its outputs on the last stage's ranks, nothing on
   // the others. `inputs`: those of this rank's stages at least. Every rank calls it alike; between steps.
   StatusOr<NamedTensors> Infer(const NamedTensors& inputs, int64_t samples);
@@ -106,8 +103,6 @@ class Engine {
   void PlanGroups();
   MicroBatchContext ContextOf(const PhasePlan& phase, int micro_batch) const;
 
-  StatusOr<StepOutput> Run(int64_t step, std::span<const NamedTensors> micro_batches,
-                           bool training);
   Status Interpret(const RankProgram& program);
   Status Execute(const Action& action);
   Status Forward(const Action& action);
@@ -148,11 +143,8 @@ class Engine {
   std::vector<Recompute> recomputes_;  // by block
   std::vector<WavePlan> waves_;
   std::vector<PhasePlan> phases_;
-  // Without the backward phases.
-  std::vector<PhasePlan> forward_phases_;
   ProgramSpec program_spec_;
   RankProgram program_;
-  RankProgram forward_program_;
   // By group: the first block with a parameter in it; num_blocks for those of joins only.
   std::vector<int> first_block_of_group_;
   // ZeRO 3: not by the actions of the program, but around each block.
@@ -162,7 +154,6 @@ class Engine {
 
   // Of the running step.
   int64_t step_ = 0;
-  bool training_ = true;
   std::span<const NamedTensors> inputs_;
   StepStore step_store_;
   std::map<RunKey, Tape> tapes_;

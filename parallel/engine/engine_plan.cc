@@ -98,7 +98,6 @@ Status Engine::PlanPhases() {
   };
   const bool rerun = options_.keep_wave == FEATURES;
   std::vector<PhaseSpec> specs;
-  std::vector<PhaseSpec> forward_specs;
   for (const Phase& phase : objective.phases) {
     PhasePlan plan;
     plan.name = phase.name;
@@ -120,15 +119,9 @@ Status Engine::PlanPhases() {
                                                      : PassKind::kTrain;
     phases_.push_back(plan);
     specs.push_back(spec);
-    if (phase.kind == PhaseKind::kBackward) continue;
-    spec.pass = PassKind::kForward;
-    plan.keeps = false;
-    forward_phases_.push_back(plan);
-    forward_specs.push_back(spec);
   }
   program_spec_ = MakeProgramSpec(specs);
   WEFT_ASSIGN_OR_RETURN(program_, PlanProgram(program_spec_));
-  WEFT_ASSIGN_OR_RETURN(forward_program_, PlanProgram(MakeProgramSpec(forward_specs)));
   return OkStatus();
 }
 

@@ -66,8 +66,7 @@ StatusOr<NamedTensors> Engine::TakeIncoming(std::map<RunKey, StageLink::Incoming
 }
 
 Status Engine::Forward(const Action& action) {
-  const PhasePlan& phase =
-      (training_ ? phases_ : forward_phases_)[static_cast<size_t>(action.phase)];
+  const PhasePlan& phase = phases_[static_cast<size_t>(action.phase)];
   const WavePlan::Stage& stage =
       waves_[static_cast<size_t>(phase.wave)].stages[static_cast<size_t>(action.stage)];
   const RunKey key{phase.wave, action.stage, action.micro_batch};
@@ -275,8 +274,7 @@ Status Engine::BackwardWeight(const Action& action) {
 
 Status Engine::Send(const Action& action) {
   if (IsPhantom(action.micro_batch)) return OkStatus();
-  const PhasePlan& phase =
-      (training_ ? phases_ : forward_phases_)[static_cast<size_t>(action.phase)];
+  const PhasePlan& phase = phases_[static_cast<size_t>(action.phase)];
   const WavePlan& plan = waves_[static_cast<size_t>(phase.wave)];
   const RunKey key{phase.wave, action.stage, action.micro_batch};
   if (action.kind == ActionKind::kSendForward) {
@@ -293,8 +291,7 @@ Status Engine::Send(const Action& action) {
 
 void Engine::Receive(const Action& action) {
   if (IsPhantom(action.micro_batch)) return;
-  const PhasePlan& phase =
-      (training_ ? phases_ : forward_phases_)[static_cast<size_t>(action.phase)];
+  const PhasePlan& phase = phases_[static_cast<size_t>(action.phase)];
   const WavePlan& plan = waves_[static_cast<size_t>(phase.wave)];
   const RunKey key{phase.wave, action.stage, action.micro_batch};
   const at::ScalarType compute = ComputeType(store_->precision());
