@@ -5,9 +5,11 @@ PRESET ?= release
 export STEPS KILL FRESH
 # make test: arguments for ctest, e.g. ARGS='-R Clip' or ARGS='-L unit'
 export ARGS
+# make fuzz: seconds for each target, and which (all without it)
+export FUZZ_SECONDS FUZZ_TARGETS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo parity bench-step cuda debug tsan format check-format lint clean
+.PHONY: help setup build test demo parity bench-step cuda debug tsan fuzz format check-format lint clean
 
 help: ## List every target
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -43,6 +45,9 @@ debug: ## Build and test with the address and undefined-behaviour sanitizers
 
 tsan: ## Build and test the libraries without LibTorch with the thread sanitizer
 	@$(MAKE) --no-print-directory test PRESET=tsan
+
+fuzz: setup ## Run every fuzz target for FUZZ_SECONDS=60 each, with clang and the sanitizers; a finding fails (FUZZ_TARGETS='fuzz_tar ...' for some)
+	@tools/fuzz.sh
 
 format: ## Format all sources in place
 	@tools/format.sh

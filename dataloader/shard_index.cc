@@ -190,6 +190,9 @@ std::optional<ShardIndex> ShardIndex::MapBeside(const ShardFile& file) {
       head.inflated_bytes != file.size()) {
     return std::nullopt;
   }
+  // Each of them is at most the file, so the sum below does not wrap.
+  if (std::max({head.samples, head.members, head.key_bytes}) > (*mapped)->size())
+    return std::nullopt;
   const size_t arrays =
       head.samples * sizeof(IndexedSample) + head.members * sizeof(ShardMember) + head.key_bytes;
   if ((*mapped)->size() != sizeof head + arrays + head.extension_bytes) return std::nullopt;
@@ -210,7 +213,7 @@ std::optional<ShardIndex> ShardIndex::MapBeside(const ShardFile& file) {
 
 bool ShardIndex::IsSound() const {
   const auto sample_ok = [this](const IndexedSample& sample) {
-    return sample.key_begin + sample.key_size <= keys_.size() &&
+    return sample.key_begin <= keys_.size() && sample.key_size <= keys_.size() - sample.key_begin &&
            size_t{sample.first_member} + sample.num_members <= members_.size();
   };
   const auto member_ok = [this](const ShardMember& member) {

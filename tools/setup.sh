@@ -48,6 +48,7 @@ libspng-dev         h spng.h
 libpng-dev          h png.h
 libwebp-dev         h webp/decode.h
 zlib1g-dev          h zlib.h
+libzstd-dev         h zstd.h
 libssl-dev          h openssl/evp.h
 libutf8proc-dev     h utf8proc.h
 nlohmann-json3-dev  h nlohmann/json.hpp
