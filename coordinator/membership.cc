@@ -466,13 +466,14 @@ void OnAgentLost(TimePoint now, int agent, const std::string& why, MembershipSta
              state);
 }
 
-void OnWorkerHello(TimePoint, Token token, int rank, int64_t pid, const std::string& endpoint,
+void OnWorkerHello(TimePoint, Token token, int rank, const control::WorkerHello& hello,
                    MembershipState* state) {
   WorkerState* worker = FindWorker(token, rank, state);
   if (worker == nullptr) return;
   worker->hello = true;
-  worker->pid = pid;
-  worker->endpoint = endpoint;
+  worker->pid = hello.pid();
+  worker->endpoint = hello.endpoint();
+  worker->said = std::make_shared<const control::WorkerHello>(hello);
 }
 
 void OnWorkerProgress(Token token, int rank, int64_t step, bool running, MembershipState* state) {

@@ -18,12 +18,14 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "cluster/base/clock.h"
 #include "cluster/base/status.h"
+#include "cluster/rpc/control.pb.h"
 #include "coordinator/token.h"
 
 namespace weft {
@@ -77,6 +79,8 @@ struct WorkerState {
   int64_t pid = 0;
   int64_t step = 0;  // last reported
   std::string endpoint;
+  // Shared: the state is copied at each decision.
+  std::shared_ptr<const control::WorkerHello> said;
 };
 
 // Why a generation ended. A smaller kind is nearer to the root.
@@ -171,7 +175,7 @@ int OnAgentHello(TimePoint now, const std::string& host, int64_t pid,
 void OnAgentHeard(TimePoint now, int agent, MembershipState* state);
 // Its connection is gone. Its ranks count as lost; what they still send carries a stale token.
 void OnAgentLost(TimePoint now, int agent, const std::string& why, MembershipState* state);
-void OnWorkerHello(TimePoint now, Token token, int rank, int64_t pid, const std::string& endpoint,
+void OnWorkerHello(TimePoint now, Token token, int rank, const control::WorkerHello& hello,
                    MembershipState* state);
 // `running`: the worker reports the training (or a later) phase.
 void OnWorkerProgress(Token token, int rank, int64_t step, bool running, MembershipState* state);

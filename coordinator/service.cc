@@ -17,6 +17,7 @@
 #include "coordinator/agent_links.h"
 #include "coordinator/checkpoint_ledger.h"
 #include "coordinator/console.h"
+#include "coordinator/device_plan.h"
 #include "coordinator/hang_inquiry.h"
 #include "coordinator/journal.h"
 #include "coordinator/recovery_timeline.h"
@@ -94,6 +95,7 @@ class Coordinator {
   void Activate();
   void Spawn(const MembershipAction& action);
   void StartWorkers();
+  std::vector<RankPlace> Places() const;
   void EndGeneration(const MembershipAction& action);
   void Shutdown(const MembershipAction& action);
 
@@ -107,7 +109,6 @@ class Coordinator {
   CheckpointCommitter* const committer_;
   RunRecorder* const recorder_;
   const std::string run_token_;
-  const std::string recipe_bytes_;
 
   EventLoop loop_;
   AgentLinks links_;
@@ -117,7 +118,8 @@ class Coordinator {
 
   MembershipState state_;
   std::string last_reason_;
-  std::string said_;  // of what is waited for
+  std::string said_;          // of what is waited for
+  std::string devices_text_;  // what was said last
   FailureDetector detector_;
   HangInquiry inquiry_;
   std::vector<ProgressReport> progress_;  // by rank, of the current generation
@@ -139,7 +141,6 @@ Coordinator::Coordinator(const CoordinatorOptions& options, RunDirectory* direct
       committer_(committer),
       recorder_(recorder),
       run_token_(NewRunToken()),
-      recipe_bytes_(options.recipe.SerializeAsString()),
       links_(&loop_, run_token_,
              "take the one in " + directory->path() +
                  "/coord/endpoint (it changes with every start of the coordinator)",
@@ -264,8 +265,7 @@ void Coordinator::OnWorkerMessage(Token token, const control::FromWorker& from) 
   const control::WorkerMessage& message = from.message();
   switch (message.body_case()) {
     case control::WorkerMessage::kHello:
-      return OnWorkerHello(now, token, rank, message.hello().pid(), message.hello().endpoint(),
-                           &state_);
+      return OnWorkerHello(now, token, rank, message.hello(), &state_);
     case control::WorkerMessage::kProgress:
       return OnProgress(rank, message.progress());
     case control::WorkerMessage::kStep:
@@ -534,10 +534,18 @@ void Coordinator::StartWorkers() {
     OnFatal("the last checkpoint cannot be read: " + manifest.status().message(), &state_);
     return;
   }
+  const StatusOr<DevicePlan> devices = PlanDevices(options_.recipe.layout(), Places());
+  if (!devices.ok()) {
+    OnFatal(devices.status().message(), &state_);
+    return;
+  }
+  Recipe recipe = options_.recipe;
+  *recipe.mutable_layout() = devices->layout;
   control::CoordinatorMessage message;
   control::Start* start = message.mutable_start();
   start->set_world_size(options_.membership.world_size);
-  start->set_recipe(recipe_bytes_);
+  start->set_recipe(recipe.SerializeAsString());
+  start->set_comm_id(state_.workers.front().said->comm_id());
   start->set_run_dir(directory_->path());
   start->set_run_token(run_token_);
   start->set_checkpoint_dir(committer_->checkpoint_dir());
@@ -551,11 +559,20 @@ void Coordinator::StartWorkers() {
   }
   for (size_t rank = 0; rank < state_.workers.size(); ++rank) {
     start->set_rank(static_cast<int>(rank));
+    start->set_gpu(devices->gpus[rank]);
     SendToRank(static_cast<int>(rank), message);
   }
+  if (devices->text != devices_text_) Say(devices_text_ = devices->text);
   recovery_.OnStart(from_step);
   console_.OnGenerationStart();
   recorder_->OnGenerationStart(state_.token, from_step);
+}
+
+std::vector<RankPlace> Coordinator::Places() const {
+  std::vector<RankPlace> places;
+  for (const WorkerState& worker : state_.workers)
+    places.push_back({state_.agents.at(worker.agent).host, worker.said.get()});
+  return places;
 }
 
 void Coordinator::EndGeneration(const MembershipAction& action) {

@@ -12,6 +12,8 @@
 
 #include "cluster/base/file_system.h"
 #include "cluster/base/logging.h"
+#include "cluster/comm/gpus.h"
+#include "cluster/comm/nccl_communicator.h"
 #include "cluster/comm/tcp_communicator.h"
 #include "cluster/rpc/worker_channel.h"
 #include "parallel/memory.h"
@@ -56,12 +58,23 @@ StatusOr<WorkerOptions> ParseArguments(int argc, char** argv) {
   return options;
 }
 
-Status SayHello(WorkerChannel* channel, const Listener& listener) {
+Status SayHello(int rank, WorkerChannel* channel, const Listener& listener) {
   control::WorkerMessage message;
   control::WorkerHello* hello = message.mutable_hello();
   hello->set_pid(::getpid());
   hello->set_endpoint(listener.endpoint());
   hello->set_cpu_capability(at::get_cpu_capability());
+  for (const GpuInfo& info : ListGpus()) {
+    control::Gpu* gpu = hello->add_gpus();
+    gpu->set_uuid(info.uuid);
+    gpu->set_name(info.name);
+    gpu->set_memory_bytes(info.memory_bytes);
+    gpu->set_reads_host_memory(info.reads_host_memory);
+  }
+  if (rank == 0 && !hello->gpus().empty()) {
+    WEFT_ASSIGN_OR_RETURN(const NcclUniqueId id, MakeNcclUniqueId());
+    hello->set_comm_id(id.data(), id.size());
+  }
   return channel->Send(message);
 }
 
@@ -115,7 +128,7 @@ Status Run(const WorkerOptions& options, WorkerChannel* channel) {
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<Listener> listener,
                         Listener::Bind({.host = options.bind}));
   ProgressReporter progress(channel, std::chrono::milliseconds(250));
-  WEFT_RETURN_IF_ERROR(SayHello(channel, *listener));
+  WEFT_RETURN_IF_ERROR(SayHello(options.rank, channel, *listener));
   WEFT_ASSIGN_OR_RETURN(const control::CoordinatorMessage message,
                         channel->Receive(Clock::now() + std::chrono::minutes(10)));
   if (!message.has_start()) return Internal("expected Start from the coordinator");
@@ -125,6 +138,8 @@ Status Run(const WorkerOptions& options, WorkerChannel* channel) {
   Recipe recipe;
   if (!recipe.ParseFromString(start.recipe()))
     return Internal("the coordinator's recipe does not parse");
+  if (recipe.layout().device() == CUDA)
+    return FailedPrecondition("ranks on CUDA are not built yet; set layout.device to CPU");
   at::set_num_threads(recipe.threads_per_rank());
   return Train(start, channel, listener.get(), &progress);
 }

@@ -54,15 +54,7 @@ StatusOr<ParallelDims> MakeParallelDims(const Recipe& recipe) {
   return ParallelDims{.pp = layout.pp(), .dp = layout.dp(), .tp = layout.tp()};
 }
 
-Status CheckLayout(const Recipe& recipe) {
-  WEFT_RETURN_IF_ERROR(MakeParallelDims(recipe).status());
-  const Layout& layout = recipe.layout();
-  if (layout.backend() != TCP) {
-    return InvalidArgument("layout.backend is " + CommBackend_Name(layout.backend()) +
-                           ", but this build trains on CPU ranks; use TCP");
-  }
-  return OkStatus();
-}
+Status CheckLayout(const Recipe& recipe) { return MakeParallelDims(recipe).status(); }
 
 SlotRange SlotsOfRank(int slots, int dp, int dp_rank) {
   WEFT_CHECK(dp >= 1 && dp <= slots) << "dp " << dp << ", slots " << slots;

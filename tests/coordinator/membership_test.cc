@@ -10,6 +10,13 @@ using ::testing::HasSubstr;
 using Kind = MembershipActionKind;
 using Phase = MembershipPhase;
 
+control::WorkerHello Hello(int64_t pid, const std::string& endpoint) {
+  control::WorkerHello hello;
+  hello.set_pid(pid);
+  hello.set_endpoint(endpoint);
+  return hello;
+}
+
 // A run of four ranks whose time the test moves by hand.
 class MembershipTest : public ::testing::Test {
  protected:
@@ -53,7 +60,8 @@ class MembershipTest : public ::testing::Test {
   }
   void HelloFromAll() {
     for (int rank = 0; rank < 4; ++rank) {
-      OnWorkerHello(now_, state_.token, rank, 1000 + rank, "h:" + std::to_string(rank), &state_);
+      OnWorkerHello(now_, state_.token, rank, Hello(1000 + rank, "h:" + std::to_string(rank)),
+                    &state_);
     }
   }
   void AllTraining(int64_t step) {
@@ -106,10 +114,11 @@ TEST_F(MembershipTest, GivesUpWaitingForAgents) {
 TEST_F(MembershipTest, StartsWhenAllHaveSaidHello) {
   Agent(4);
   Step();
-  for (int rank = 0; rank < 3; ++rank) OnWorkerHello(now_, state_.token, rank, 1, "h", &state_);
+  for (int rank = 0; rank < 3; ++rank)
+    OnWorkerHello(now_, state_.token, rank, Hello(1, "h"), &state_);
   EXPECT_TRUE(Step().empty());
   EXPECT_EQ(reason_, "waiting for rank 3 to say hello");
-  OnWorkerHello(now_, state_.token, 3, 1, "h:3", &state_);
+  OnWorkerHello(now_, state_.token, 3, Hello(1, "h:3"), &state_);
   EXPECT_EQ(Kinds(Step()), (std::vector<Kind>{Kind::kStart}));
   EXPECT_EQ(state_.workers[3].endpoint, "h:3");
   AllTraining(1);
@@ -120,7 +129,7 @@ TEST_F(MembershipTest, StartsWhenAllHaveSaidHello) {
 TEST_F(MembershipTest, StartUpDeadline) {
   Agent(4);
   Step();
-  OnWorkerHello(now_, state_.token, 0, 1, "h", &state_);
+  OnWorkerHello(now_, state_.token, 0, Hello(1, "h"), &state_);
   Advance(5);
   AllHeard();
   Advance(116);
@@ -396,7 +405,7 @@ TEST_F(MembershipTest, EventsOfAnOldGenerationDoNothing) {
   GoneEverywhere();
   Step();
   ASSERT_EQ(state_.token.generation, 2U);
-  OnWorkerHello(now_, old, 1, 1, "old", &state_);
+  OnWorkerHello(now_, old, 1, Hello(1, "old"), &state_);
   OnWorkerExited(now_, old, 1, 0, 9, &state_);
   OnWorkerFailed(now_, old, 1, StatusCode::kInternal, "old", &state_);
   OnWorkerFinished(old, 1, 5, true, &state_);

@@ -32,6 +32,13 @@ constexpr double kTick = 0.05;
 constexpr double kStorm = 60;      // seconds in which faults happen
 constexpr double kPatience = 400;  // and by when the run must be over
 
+control::WorkerHello Hello(int64_t pid, const std::string& endpoint) {
+  control::WorkerHello hello;
+  hello.set_pid(pid);
+  hello.set_endpoint(endpoint);
+  return hello;
+}
+
 struct SimWorker {
   Token token;
   int rank = 0;
@@ -230,7 +237,7 @@ class Simulation {
       worker.rank = rank;
       agent->workers[rank] = worker;
       const Token token = state_.token;
-      Send([this, token, rank] { OnWorkerHello(now_, token, rank, 1, "h", &state_); });
+      Send([this, token, rank] { OnWorkerHello(now_, token, rank, Hello(1, "h"), &state_); });
     }
   }
 

@@ -1,6 +1,7 @@
 // The double's devices: eight, whose memory is the host's.
 #include <cuda_runtime_api.h>
 
+#include <cstdio>
 #include <cstdlib>
 
 namespace {
@@ -32,6 +33,16 @@ const char* cudaGetErrorString(cudaError_t error) {
 
 cudaError_t cudaGetDeviceCount(int* count) {
   *count = kDevices;
+  return cudaSuccess;
+}
+
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int device) {
+  if (device < 0 || device >= kDevices) return cudaErrorInvalidDevice;
+  *properties = {};
+  std::snprintf(properties->name, sizeof(properties->name), "double of a GPU");
+  properties->uuid.bytes[15] = static_cast<char>(device);
+  properties->totalGlobalMem = size_t{1} << 30;
+  properties->pageableMemoryAccess = 1;
   return cudaSuccess;
 }
 
