@@ -1,9 +1,9 @@
 // Collective operations among the ranks of one mesh axis, on raw pointers. Implementations: tcp
-// (processes; sockets, and shared memory between ranks of one host), in_process (threads), nccl
-// (GPU).
+// (processes; sockets, and shared memory between ranks of one host), in_process (threads), mpi
+// (processes of one mpirun), nccl (GPU).
 //
-// Every rank calls the same collectives in the same order with the same names and counts (tcp and
-// in_process check it). A call enqueues and returns a Work; buffers belong to the operation until
+// Every rank calls the same collectives in the same order with the same names and counts (all
+// but nccl check it). A call enqueues and returns a Work; buffers belong to the operation until
 // its Wait returns. Collectives of one communicator run one after the other, sums are taken in rank
 // order (0 + 1 + 2 + ...), in fp32 for bf16, and are the same bits on every rank.
 //

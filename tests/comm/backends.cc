@@ -4,9 +4,11 @@
 #include <utility>
 
 #include "cluster/base/mutex.h"
+#include "cluster/comm/mpi_communicator.h"
 #include "cluster/comm/nccl_communicator.h"
 #include "cluster/comm/tcp_communicator.h"
 #include "tests/gpu_double/contract.h"
+#include "tests/support/mpi_ranks.h"
 
 namespace weft::testing {
 namespace {
@@ -63,6 +65,16 @@ Status TcpProcesses::Run(int size, const RankFn& fn) {
     WEFT_RETURN_IF_ERROR(fn(self.comm));
     return std::string();
   }));
+}
+
+Status MpiProcesses::Run(int size, const RankFn& fn) {
+  const auto body = [size, &fn](int world_rank) -> Status {
+    WEFT_ASSIGN_OR_RETURN(auto communicator, ConnectMpi({.rank = (world_rank + 1) % size,
+                                                         .size = size,
+                                                         .timeout = std::chrono::seconds(20)}));
+    return fn(*communicator);
+  };
+  return RunUnderMpirun(size, body).FirstFailure();
 }
 
 StatusOr<std::vector<std::unique_ptr<Communicator>>> MakeNcclCommunicators(int size) {

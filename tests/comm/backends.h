@@ -68,8 +68,16 @@ struct NcclProcesses : NcclBackend {
   static Status Run(int size, const RankFn& fn);
 };
 
+// The mpi backend under mpirun, whose order of the ranks is another than the communicator's. At most one Run a test.
+struct MpiProcesses {
+  static constexpr bool kRankOrder = true;
+  static constexpr bool kTellsPeers = true;
+  static constexpr int kMostRanks = 4;
+  static Status Run(int size, const RankFn& fn);
+};
+
 using AllBackends = ::testing::Types<InProcessThreads, TcpThreads, TcpThreadsOverSockets,
-                                     TcpProcesses, NcclThreads, NcclProcesses>;
+                                     TcpProcesses, MpiProcesses, NcclThreads, NcclProcesses>;
 
 struct BackendNames {
   template <typename T>
@@ -77,6 +85,7 @@ struct BackendNames {
     if (std::is_same_v<T, InProcessThreads>) return "InProcess";
     if (std::is_same_v<T, TcpThreads>) return "TcpThreads";
     if (std::is_same_v<T, TcpThreadsOverSockets>) return "TcpOverSockets";
+    if (std::is_same_v<T, MpiProcesses>) return "MpiProcesses";
     if (std::is_same_v<T, NcclThreads>) return "NcclDoubleThreads";
     if (std::is_same_v<T, NcclProcesses>) return "NcclDoubleProcesses";
     return "TcpProcesses";
