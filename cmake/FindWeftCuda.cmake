@@ -1,4 +1,4 @@
-# Finds the CUDA runtime and NCCL for the C++ code that calls them (no .cu files, so no CUDA language is enabled).
+# Finds the CUDA runtime and NCCL for the C++ code that calls them. (models/ alone has a .cu file and enables CUDA for it.)
 #
 #   find_package(WeftCuda REQUIRED)
 #

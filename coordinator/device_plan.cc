@@ -28,10 +28,10 @@ std::vector<int> DealGpus(const std::vector<RankPlace>& ranks, size_t* shared) {
   *shared = ranks.size();
   for (const RankPlace& place : ranks) {
     const auto& gpus = place.hello->gpus();
-    const auto least = std::min_element(
-        gpus.begin(), gpus.end(), [&users](const control::Gpu& a, const control::Gpu& b) {
-          return users[a.uuid()] < users[b.uuid()];
-        });
+    const auto least = std::min_element(gpus.begin(), gpus.end(),
+                                        [&users](const control::Gpu& a, const control::Gpu& b) {
+                                          return users[a.uuid()] < users[b.uuid()];
+                                        });
     if (users[least->uuid()]++ > 0) *shared = std::min(*shared, dealt.size());
     dealt.push_back(static_cast<int>(least - gpus.begin()));
   }
@@ -50,20 +50,21 @@ Status CheckNccl(const std::vector<RankPlace>& ranks, Device device, const std::
                  size_t shared) {
   if (device == CPU && !AllReadHostMemory(ranks, gpus)) {
     return FailedPrecondition(
-        "layout.backend is NCCL and layout.device is CPU, but the GPUs cannot work on the host's memory; set "
+        "layout.backend is NCCL and layout.device is CPU, but the GPUs cannot work on the host's "
+        "memory; set "
         "layout.device to CUDA, or layout.backend to TCP");
   }
   if (shared < ranks.size()) {
-    return FailedPrecondition("layout.backend is NCCL, but " + NameOf(ranks, shared) +
-                              " would share a GPU with another rank; use fewer ranks a node, or layout.backend TCP");
+    return FailedPrecondition(
+        "layout.backend is NCCL, but " + NameOf(ranks, shared) +
+        " would share a GPU with another rank; use fewer ranks a node, or layout.backend TCP");
   }
   return OkStatus();
 }
 
 std::string Describe(const Layout& layout, const std::vector<RankPlace>& ranks,
                      const std::vector<int>& gpus) {
-  const std::string count =
-      std::to_string(ranks.size()) + (ranks.size() == 1 ? " rank" : " ranks");
+  const std::string count = std::to_string(ranks.size()) + (ranks.size() == 1 ? " rank" : " ranks");
   const std::string over = ranks.size() == 1 ? "" : " over " + CommBackend_Name(layout.backend());
   if (layout.device() == CPU) return count + " on CPUs" + over;
   std::set<std::string> used;
@@ -75,7 +76,8 @@ std::string Describe(const Layout& layout, const std::vector<RankPlace>& ranks,
   }
   std::string kinds;
   for (const std::string& name : names) kinds += (kinds.empty() ? "" : ", ") + name;
-  return count + " on " + std::to_string(used.size()) + (used.size() == 1 ? " GPU (" : " GPUs (") + kinds + ")" + over;
+  return count + " on " + std::to_string(used.size()) + (used.size() == 1 ? " GPU (" : " GPUs (") +
+         kinds + ")" + over;
 }
 
 }  // namespace
@@ -90,13 +92,15 @@ StatusOr<DevicePlan> PlanDevices(const Layout& layout, const std::vector<RankPla
     return FailedPrecondition(
         std::string(layout.device() == CUDA ? "layout.device is CUDA" : "layout.backend is NCCL") +
         ", but " + NameOf(ranks, blind) +
-        " sees no CUDA device; run where each rank has one, in a build with CUDA, or set layout.device to CPU" +
+        " sees no CUDA device; run where each rank has one, in a build with CUDA, or set "
+        "layout.device to CPU" +
         (layout.backend() == NCCL ? " and layout.backend to TCP" : ""));
   }
   if (layout.device() == DEVICE_AUTO) plan.layout.set_device(all_see ? CUDA : CPU);
   plan.gpus.assign(ranks.size(), -1);
   size_t shared = ranks.size();
-  if (plan.layout.device() == CUDA || layout.backend() == NCCL) plan.gpus = DealGpus(ranks, &shared);
+  if (plan.layout.device() == CUDA || layout.backend() == NCCL)
+    plan.gpus = DealGpus(ranks, &shared);
   if (layout.backend() == NCCL)
     WEFT_RETURN_IF_ERROR(CheckNccl(ranks, plan.layout.device(), plan.gpus, shared));
   if (layout.backend() == BACKEND_AUTO) {

@@ -6,7 +6,8 @@ namespace weft {
 namespace {
 
 Status NoNccl() {
-  return FailedPrecondition("this build has no NCCL; build the cuda preset, or set layout.backend to TCP");
+  return FailedPrecondition(
+      "this build has no NCCL; build the cuda preset, or set layout.backend to TCP");
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include "cluster/base/logging.h"
 #include "cluster/base/philox.h"
 #include "models/layers/cpu_dropout.h"
+#include "models/layers/device_kernels.h"
 #include "parallel/tensor/saved.h"
 
 namespace weft {
@@ -61,6 +62,15 @@ void DropoutRuns(const at::Tensor& x, const at::Tensor& y, const Dropout& dropou
                       static_cast<uint64_t>(first));
     }
   });
+}
+
+void DeviceDropout(const at::Tensor& x, const at::Tensor& y, const Dropout& dropout,
+                   const ElementRuns& runs) {
+  const cpu::DropoutDraw draw = DrawOf(dropout);
+  device::Dropout(
+      x, y, x.numel() / runs.length,
+      {draw.key, draw.threshold, draw.scale, runs.length, runs.first_row, runs.first_run,
+       runs.runs_a_row, runs.inner, runs.inner_stride, runs.outer_stride, runs.offset});
 }
 
 struct DropoutFunction : torch::autograd::Function<DropoutFunction> {
@@ -120,10 +130,13 @@ ElementRuns HeadRuns(int64_t first_row, int64_t heads, int64_t first_head, int64
 
 at::Tensor DropoutMasked(const at::Tensor& x, const Dropout& dropout, const ElementRuns& runs) {
   if (dropout.p == 0) return x;
-  WEFT_CHECK(x.is_cpu()) << "keyed dropout runs on the CPU only";
   const at::Tensor in = x.contiguous();
   at::Tensor out = at::empty_like(in);
   if (in.numel() == 0) return out;
+  if (!in.is_cpu()) {
+    DeviceDropout(in, out, dropout, runs);
+    return out;
+  }
   switch (in.scalar_type()) {
     case at::kDouble:
       DropoutRuns<double>(in, out, dropout, runs);
@@ -160,7 +173,7 @@ at::Tensor DropPath(const at::Tensor& x, const Dropout& dropout, const MicroBatc
     }
   }
   const at::ScalarType wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  return at::mul(x, keep.to(wide).view(sizes)).to(x.scalar_type());
+  return at::mul(x, keep.to(wide).view(sizes).to(x.device())).to(x.scalar_type());
 }
 
 }  // namespace weft

@@ -48,7 +48,7 @@ ElementRuns TokenRuns(const MicroBatchContext& context, int64_t tokens, int64_t 
 ElementRuns HeadRuns(int64_t first_row, int64_t heads, int64_t first_head, int64_t queries,
                      int64_t keys, int64_t most);
 
-// x itself if p is 0. CPU only.
+// x itself if p is 0.
 at::Tensor ApplyDropout(const at::Tensor& x, const Dropout& dropout, const ElementRuns& runs);
 // Without a tape.
 at::Tensor DropoutMasked(const at::Tensor& x, const Dropout& dropout, const ElementRuns& runs);

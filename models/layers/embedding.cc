@@ -2,10 +2,12 @@
 
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/logical_or.h>
+#include <ATen/ops/sort.h>
 #include <ATen/ops/sub.h>
 #include <torch/csrc/autograd/custom_function.h>
 
 #include "cluster/base/logging.h"
+#include "models/layers/device_kernels.h"
 #include "parallel/tensor/collectives.h"
 #include "parallel/tensor/saved.h"
 
@@ -31,8 +33,13 @@ void AddRows(const at::Tensor& table, const at::Tensor& ids, const at::Tensor& r
 }
 
 void AddAllRows(const at::Tensor& sum, const at::Tensor& ids, const at::Tensor& dy) {
-  WEFT_CHECK(sum.is_cpu()) << "embedding gradients are added on the CPU only";
   const at::Tensor rows = dy.to(sum.scalar_type()).contiguous();
+  if (!sum.is_cpu()) {
+    // Sorted by id, the rows of one id lie together and still in their order: one thread adds them, as on the CPU.
+    const auto [sorted, order] = at::sort(ids, /*stable=*/true, /*dim=*/0, /*descending=*/false);
+    if (ids.numel() > 0) device::AddRows(sum, sorted, order, rows);
+    return;
+  }
   if (sum.scalar_type() == at::kDouble) {
     AddRows<double>(sum, ids, rows);
   } else {

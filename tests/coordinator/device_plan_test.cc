@@ -75,8 +75,9 @@ TEST(DevicePlanTest, KeepsWhatTheLayoutSays) {
 }
 
 TEST(DevicePlanTest, RefusesWhatIsNotThere) {
-  EXPECT_THAT(Plan(Wanting(CUDA, BACKEND_AUTO), {Sees({"a"}), Sees({"b"}), Sees({})}).status().message(),
-              HasSubstr("layout.device is CUDA, but rank 2 (host n1) sees no CUDA device"));
+  EXPECT_THAT(
+      Plan(Wanting(CUDA, BACKEND_AUTO), {Sees({"a"}), Sees({"b"}), Sees({})}).status().message(),
+      HasSubstr("layout.device is CUDA, but rank 2 (host n1) sees no CUDA device"));
   EXPECT_THAT(Plan(Wanting(DEVICE_AUTO, NCCL), {Sees({})}).status().message(),
               HasSubstr("layout.backend is NCCL, but rank 0 (host n0) sees no CUDA device"));
   EXPECT_THAT(Plan(Wanting(CUDA, NCCL), {Sees({"a"}), Sees({"a"})}).status().message(),
