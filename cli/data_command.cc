@@ -12,6 +12,7 @@
 
 #include "cli/data_set_commands.h"
 #include "cli/flags.h"
+#include "cli/pack_shapes_command.h"
 #include "cluster/base/clock.h"
 #include "cluster/base/file_system.h"
 #include "cluster/base/status.h"
@@ -36,6 +37,7 @@ constexpr char kUsage[] = R"(weft data: training data
 
   weft data pack openclipart --out DIR   turn the Debian package openclipart-png into shards
   weft data pack wordnet --out DIR       turn the glosses of Debian's wordnet-base into text shards
+  weft data pack shapes --out DIR        draw pictures of coloured shapes with captions: no download
   weft data inspect SHARD                show the samples of a shard
   weft data check SHARDS                 find pictures that do not decode, once
   weft data index SHARDS --out MANIFEST  index shards and make one manifest of them
@@ -162,12 +164,14 @@ int PackWordnetCommand(const std::vector<std::string>& args) {
 int Pack(const std::vector<std::string>& args) {
   const std::string name = args.empty() ? "" : args[0];
   if (name == "openclipart") return PackOpenclipartCommand({args.begin() + 1, args.end()});
+  if (name == "shapes") return PackShapesCommand({args.begin() + 1, args.end()});
   if (name == "wordnet") return PackWordnetCommand({args.begin() + 1, args.end()});
   if (name == "--help") return PackOpenclipartCommand(args);
-  return ReportError("data pack",
-                     InvalidArgument(args.empty() ? "name what to pack: `openclipart` or `wordnet`"
-                                                  : "cannot pack '" + name +
-                                                        "', only `openclipart` and `wordnet`"));
+  return ReportError(
+      "data pack",
+      InvalidArgument(args.empty() ? "name what to pack: `openclipart`, `shapes` or `wordnet`"
+                                   : "cannot pack '" + name +
+                                         "', only `openclipart`, `shapes` and `wordnet`"));
 }
 
 // Control characters would move the terminal's cursor.

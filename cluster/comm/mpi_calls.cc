@@ -75,9 +75,10 @@ StatusOr<Calls> Calls::Load() {
   // Global: OpenMPI's own plugins look for its symbols. Never closed: MPI cannot be unloaded.
   void* library = dlopen(kLibrary, RTLD_NOW | RTLD_GLOBAL);
   if (library == nullptr) {
-    return FailedPrecondition(std::string("layout.backend MPI needs OpenMPI: ") + dlerror() +
-                              "; install it (Debian: openmpi-bin), or put the folder of the site's " +
-                              kLibrary + " into LD_LIBRARY_PATH");
+    return FailedPrecondition(
+        std::string("layout.backend MPI needs OpenMPI: ") + dlerror() +
+        "; install it (Debian: openmpi-bin), or put the folder of the site's " + kLibrary +
+        " into LD_LIBRARY_PATH");
   }
   Calls calls;
   Finder finder(library);
@@ -102,8 +103,8 @@ Status Requests::Send(int peer, const void* data, size_t bytes, Tag tag) {
   do {  // once for no bytes at all
     const size_t piece = std::min(bytes, kPieceBytes);
     MPI_Request request = calls_->no_request;
-    const int result = calls_->Isend(from, static_cast<int>(piece), calls_->byte, peer, tag, comm_,
-                                     &request);
+    const int result =
+        calls_->Isend(from, static_cast<int>(piece), calls_->byte, peer, tag, comm_, &request);
     WEFT_RETURN_IF_ERROR(calls_->From(result, "MPI_Isend"));
     pending_.push_back({.request = request, .peer = peer});
     from += piece;
@@ -117,8 +118,8 @@ Status Requests::Receive(int peer, void* data, size_t bytes, Tag tag) {
   do {
     const size_t piece = std::min(bytes, kPieceBytes);
     MPI_Request request = calls_->no_request;
-    const int result = calls_->Irecv(to, static_cast<int>(piece), calls_->byte, peer, tag, comm_,
-                                     &request);
+    const int result =
+        calls_->Irecv(to, static_cast<int>(piece), calls_->byte, peer, tag, comm_, &request);
     WEFT_RETURN_IF_ERROR(calls_->From(result, "MPI_Irecv"));
     pending_.push_back({.request = request, .peer = peer, .expected = static_cast<int>(piece)});
     to += piece;

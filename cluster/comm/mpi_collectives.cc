@@ -22,11 +22,12 @@ constexpr size_t kChunkElements = 64;
 // One step after the other.
 using Step = std::function<Status(Requests*)>;
 Steps InOrder(std::vector<Step> steps) {
-  return [steps = std::move(steps), next = size_t{0}](Requests* requests) mutable -> StatusOr<bool> {
-    if (next == steps.size()) return false;
-    WEFT_RETURN_IF_ERROR(steps[next++](requests));
-    return true;
-  };
+  return
+      [steps = std::move(steps), next = size_t{0}](Requests* requests) mutable -> StatusOr<bool> {
+        if (next == steps.size()) return false;
+        WEFT_RETURN_IF_ERROR(steps[next++](requests));
+        return true;
+      };
 }
 
 // All of `first`, then all of `second`.
@@ -65,19 +66,19 @@ Words AlignedWords(size_t bytes) { return std::make_shared<std::vector<int64_t>>
 Steps IntegerAllReduce(const Place& place, void* data, size_t count, DType dtype, ReduceOp op) {
   const size_t bytes = count * DTypeSize(dtype);
   Words words = AlignedWords(bytes);
-  return InOrder(
-      {[=](Requests* requests) {
-         Copy(words->data(), data, bytes);
-         MPI_Request request = place.calls->no_request;
-         const int result = place.calls->Iallreduce(
-             MPI_IN_PLACE, words->data(), static_cast<int>(count), TypeOf(*place.calls, dtype),
-             OpOf(*place.calls, op), requests->comm(), &request);
-         return requests->Add(result, request, "MPI_Iallreduce");
-       },
-       [=](Requests*) {
-         Copy(data, words->data(), bytes);
-         return OkStatus();
-       }});
+  return InOrder({[=](Requests* requests) {
+                    Copy(words->data(), data, bytes);
+                    MPI_Request request = place.calls->no_request;
+                    const int result = place.calls->Iallreduce(
+                        MPI_IN_PLACE, words->data(), static_cast<int>(count),
+                        TypeOf(*place.calls, dtype), OpOf(*place.calls, op), requests->comm(),
+                        &request);
+                    return requests->Add(result, request, "MPI_Iallreduce");
+                  },
+                  [=](Requests*) {
+                    Copy(data, words->data(), bytes);
+                    return OkStatus();
+                  }});
 }
 
 Steps IntegerReduceScatter(const Place& place, const void* send, void* recv, size_t count,
@@ -86,19 +87,19 @@ Steps IntegerReduceScatter(const Place& place, const void* send, void* recv, siz
   const size_t all_bytes = bytes * static_cast<size_t>(place.size);
   Words in = AlignedWords(all_bytes);
   Words out = AlignedWords(bytes);
-  return InOrder(
-      {[=](Requests* requests) {
-         Copy(in->data(), send, all_bytes);
-         MPI_Request request = place.calls->no_request;
-         const int result = place.calls->Ireduce_scatter_block(
-             in->data(), out->data(), static_cast<int>(count), TypeOf(*place.calls, dtype),
-             OpOf(*place.calls, op), requests->comm(), &request);
-         return requests->Add(result, request, "MPI_Ireduce_scatter_block");
-       },
-       [=](Requests*) {
-         Copy(recv, out->data(), bytes);
-         return OkStatus();
-       }});
+  return InOrder({[=](Requests* requests) {
+                    Copy(in->data(), send, all_bytes);
+                    MPI_Request request = place.calls->no_request;
+                    const int result = place.calls->Ireduce_scatter_block(
+                        in->data(), out->data(), static_cast<int>(count),
+                        TypeOf(*place.calls, dtype), OpOf(*place.calls, op), requests->comm(),
+                        &request);
+                    return requests->Add(result, request, "MPI_Ireduce_scatter_block");
+                  },
+                  [=](Requests*) {
+                    Copy(recv, out->data(), bytes);
+                    return OkStatus();
+                  }});
 }
 
 // ---------------------------------------------------------------- reductions in rank order
@@ -177,8 +178,7 @@ class OrderedReduction {
 };
 
 Steps ReduceParts(const Place& place, Parts parts, std::byte* result, DType dtype, ReduceOp op) {
-  auto reduction =
-      std::make_shared<OrderedReduction>(place, std::move(parts), result, dtype, op);
+  auto reduction = std::make_shared<OrderedReduction>(place, std::move(parts), result, dtype, op);
   return [reduction](Requests* requests) { return reduction->Next(requests); };
 }
 
@@ -272,8 +272,7 @@ Steps AllReduceSteps(const Place& place, void* data, size_t count, DType dtype, 
 Steps AllGatherSteps(const Place& place, const void* send, void* recv, size_t bytes) {
   auto* out = static_cast<std::byte*>(recv);
   std::vector<size_t> begins;
-  for (int rank = 0; rank < place.size; ++rank)
-    begins.push_back(static_cast<size_t>(rank) * bytes);
+  for (int rank = 0; rank < place.size; ++rank) begins.push_back(static_cast<size_t>(rank) * bytes);
   const std::vector<size_t> sizes(begins.size(), bytes);
   std::byte* own = out + begins[static_cast<size_t>(place.rank)];
   Steps copy = InOrder({[=](Requests*) {
@@ -309,9 +308,9 @@ Steps BroadcastSteps(const Place& place, void* data, size_t bytes, int root) {
   return InOrder({[=](Requests* requests) -> Status {
     for (size_t begin = 0; begin < bytes; begin += kPiece) {
       MPI_Request request = place.calls->no_request;
-      const int result = place.calls->Ibcast(
-          static_cast<std::byte*>(data) + begin, static_cast<int>(std::min(kPiece, bytes - begin)),
-          place.calls->byte, root, requests->comm(), &request);
+      const int result = place.calls->Ibcast(static_cast<std::byte*>(data) + begin,
+                                             static_cast<int>(std::min(kPiece, bytes - begin)),
+                                             place.calls->byte, root, requests->comm(), &request);
       WEFT_RETURN_IF_ERROR(requests->Add(result, request, "MPI_Ibcast"));
     }
     return OkStatus();

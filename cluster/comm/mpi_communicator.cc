@@ -160,8 +160,8 @@ class MpiCommunicator : public Communicator {
 // ---------------------------------------------------------------- life
 
 Status MpiCommunicator::Open(TimePoint deadline) {
-  WEFT_RETURN_IF_ERROR(
-      process_->Call("opening " + group_, deadline, [this](const Calls&) { return queue_.Open(); }));
+  WEFT_RETURN_IF_ERROR(process_->Call("opening " + group_, deadline,
+                                      [this](const Calls&) { return queue_.Open(); }));
   process_->Attach(&queue_);
   const Duration left = std::max<Duration>(deadline - Clock::now(), Duration::zero());
   const Status met = Barrier({.name = "connect " + group_, .timeout = left})->Wait();
@@ -173,12 +173,11 @@ MpiCommunicator::~MpiCommunicator() {
   if (failure().ok() && !CurrentOperation().empty())
     process_->Fail(Cancelled("the communicator was destroyed before its operations were done"));
   if (failure().ok()) {
-    const Status closed =
-        process_->Call("closing " + group_, Clock::now() + std::chrono::seconds(5),
-                       [this](const Calls&) {
-                         process_->Detach(&queue_);
-                         return queue_.Close();
-                       });
+    const Status closed = process_->Call(
+        "closing " + group_, Clock::now() + std::chrono::seconds(5), [this](const Calls&) {
+          process_->Detach(&queue_);
+          return queue_.Close();
+        });
     if (closed.ok()) return;
   }
   // Ends what is pending, and tells the peers.
@@ -253,8 +252,7 @@ StatusOr<MPI_Comm> SplitComm(Process* process, MPI_Comm from, int color, int key
 }
 
 StatusOr<std::unique_ptr<Communicator>> MakeCommunicator(const std::shared_ptr<Process>& process,
-                                                         MPI_Comm comm,
-                                                         mpi::Queue::Members members,
+                                                         MPI_Comm comm, mpi::Queue::Members members,
                                                          const std::string& group,
                                                          FlightRecorder* recorder,
                                                          TimePoint deadline) {
@@ -286,8 +284,8 @@ StatusOr<MeshCommunicators> ConnectMpiMesh(const ParallelDims& dims, const MpiOp
   const TimePoint deadline = Clock::now() + world.timeout;
   WEFT_ASSIGN_OR_RETURN(const std::shared_ptr<Process> process,
                         Process::Start(world.size, world.timeout));
-  WEFT_ASSIGN_OR_RETURN(
-      MPI_Comm ordered, SplitComm(process.get(), process->calls().world, 0, world.rank, deadline));
+  WEFT_ASSIGN_OR_RETURN(MPI_Comm ordered,
+                        SplitComm(process.get(), process->calls().world, 0, world.rank, deadline));
   MeshCommunicators mine;
   for (const Axis axis : {Axis::kData, Axis::kTensor, Axis::kPipeline}) {
     if (dims.Degree(axis) == 1) continue;
@@ -295,9 +293,9 @@ StatusOr<MeshCommunicators> ConnectMpiMesh(const ParallelDims& dims, const MpiOp
     mpi::Queue::Members members{.rank = mesh.CoordinateOf(world.rank).Index(axis),
                                 .size = dims.Degree(axis),
                                 .world_ranks = mesh.Group(axis, world.rank)};
-    WEFT_ASSIGN_OR_RETURN(MPI_Comm comm,
-                          SplitComm(process.get(), ordered, members.world_ranks.front(),
-                                    members.rank, deadline));
+    WEFT_ASSIGN_OR_RETURN(
+        MPI_Comm comm,
+        SplitComm(process.get(), ordered, members.world_ranks.front(), members.rank, deadline));
     auto made =
         MakeCommunicator(process, comm, std::move(members), group, world.recorder, deadline);
     WEFT_RETURN_IF_ERROR(made.status().WithContext(group));

@@ -56,10 +56,10 @@ int SpinsOfThisHost() {
 }
 
 Status WrongSize(int started, int wanted) {
-  return FailedPrecondition(
-      "layout.backend MPI: the launcher started " + std::to_string(started) +
-      " processes and the layout has " + std::to_string(wanted) + " ranks; start one agent a rank: mpirun -n " +
-      std::to_string(wanted) + " weft agent --run-dir DIR");
+  return FailedPrecondition("layout.backend MPI: the launcher started " + std::to_string(started) +
+                            " processes and the layout has " + std::to_string(wanted) +
+                            " ranks; start one agent a rank: mpirun -n " + std::to_string(wanted) +
+                            " weft agent --run-dir DIR");
 }
 
 // Before MPI_Init: alone, it would start helpers of its own and make a world of one.
@@ -68,7 +68,8 @@ Status CheckLauncher(int size) {
   if (started >= 0) return started == size ? OkStatus() : WrongSize(started, size);
   if (EnvironmentNumber("PMIX_RANK") >= 0) return OkStatus();  // srun --mpi=pmix
   return FailedPrecondition(
-      "layout.backend MPI: this worker's agent was not started by mpirun; start one agent a rank: mpirun -n " +
+      "layout.backend MPI: this worker's agent was not started by mpirun; start one agent a rank: "
+      "mpirun -n " +
       std::to_string(size) + " weft agent --run-dir DIR");
 }
 
@@ -77,7 +78,8 @@ Status Initialize(const Calls& calls, int size) {
   WEFT_RETURN_IF_ERROR(calls.From(calls.Initialized(&before), "MPI_Initialized"));
   if (before != 0) {
     return FailedPrecondition(
-        "MPI was used in this process before and cannot start again: each generation wants a new launcher");
+        "MPI was used in this process before and cannot start again: each generation wants a new "
+        "launcher");
   }
   int provided = MPI_THREAD_SINGLE;
   WEFT_RETURN_IF_ERROR(calls.From(
@@ -216,17 +218,18 @@ StatusOr<std::shared_ptr<Process>> Process::Start(int size, Duration timeout) {
   WEFT_ASSIGN_OR_RETURN(shared->calls, Calls::Load());
   std::shared_ptr<Process> process(new Process(shared));
   std::thread([shared] { ThreadMain(shared); }).detach();
-  WEFT_RETURN_IF_ERROR(process->Call("MPI_Init", Clock::now() + timeout,
-                                     [size](const Calls& calls) { return Initialize(calls, size); }));
+  WEFT_RETURN_IF_ERROR(
+      process->Call("MPI_Init", Clock::now() + timeout,
+                    [size](const Calls& calls) { return Initialize(calls, size); }));
   return process;
 }
 
 Process::~Process() {
-  const Status ended = failure().ok() ? Call("MPI_Finalize", Clock::now() + kFinalize,
-                                             [](const Calls& calls) {
-                                               return calls.From(calls.Finalize(), "MPI_Finalize");
-                                             })
-                                      : OkStatus();
+  const Status ended =
+      failure().ok()
+          ? Call("MPI_Finalize", Clock::now() + kFinalize,
+                 [](const Calls& calls) { return calls.From(calls.Finalize(), "MPI_Finalize"); })
+          : OkStatus();
   if (!ended.ok()) WEFT_LOG(WARNING) << ended;
   MutexLock lock(shared_->mutex);
   shared_->stopping = true;
@@ -245,11 +248,11 @@ Status Process::Call(const std::string& what, TimePoint deadline, Task task) {
   shared_->changed.NotifyAll();
   while (!request->done && Clock::now() < deadline)
     shared_->changed.WaitUntil(shared_->mutex, deadline);
-  const Status status =
-      request->done ? request->status
-                    : DeadlineExceeded(what + ": not done after " +
-                                       HumanSeconds(ToSeconds(Clock::now() - begin)) +
-                                       "; a rank of the launcher has not come");
+  const Status status = request->done
+                            ? request->status
+                            : DeadlineExceeded(what + ": not done after " +
+                                               HumanSeconds(ToSeconds(Clock::now() - begin)) +
+                                               "; a rank of the launcher has not come");
   if (!status.ok() && shared_->failure.ok()) shared_->failure = status;
   shared_->news = true;
   return status;

@@ -70,8 +70,7 @@ class Queue : public Poller {
     std::string Name(int member) const;
   };
 
-  Queue(std::shared_ptr<Process> process, MPI_Comm comm, Members members,
-        FlightRecorder* recorder);
+  Queue(std::shared_ptr<Process> process, MPI_Comm comm, Members members, FlightRecorder* recorder);
   // Posts the first receive of a frame; then it may be attached.
   Status Open();
   // Takes the receive back, on the thread, so that MPI can finalize.

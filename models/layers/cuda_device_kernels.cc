@@ -22,8 +22,8 @@ void CudaDropout(const at::Tensor& x, const at::Tensor& y, at::IntArrayRef numbe
   const body::DropoutPlan plan = PlanOf(numbers, scale);
   const auto launch = [&]<typename T>(T* out) {
     OnDeviceOf(x, "keyed dropout", [&](void* stream) {
-      return cuda::LaunchDropout(static_cast<const T*>(x.const_data_ptr()), out, RunsOf(numbers), plan,
-                                 stream);
+      return cuda::LaunchDropout(static_cast<const T*>(x.const_data_ptr()), out, RunsOf(numbers),
+                                 plan, stream);
     });
   };
   switch (x.scalar_type()) {
@@ -38,7 +38,7 @@ void CudaDropout(const at::Tensor& x, const at::Tensor& y, at::IntArrayRef numbe
 }
 
 void CudaAddRows(const at::Tensor& table, const at::Tensor& sorted, const at::Tensor& order,
-             const at::Tensor& rows) {
+                 const at::Tensor& rows) {
   const auto launch = [&]<typename T>(T* sum) {
     OnDeviceOf(table, "adding rows to an embedding's gradient", [&](void* stream) {
       return cuda::LaunchAddRows(sum, sorted.const_data_ptr<int64_t>(),

@@ -30,8 +30,8 @@ template <typename T, typename Wide>
 const char* LaunchDropoutOf(const T* x, T* y, int64_t runs, const body::DropoutPlan& plan,
                             void* stream) {
   const int64_t threads = runs * body::ThreadsPerRun(plan);
-  Dropout<T, Wide><<<BlocksFor(threads), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
-      x, y, plan, threads);
+  Dropout<T, Wide>
+      <<<BlocksFor(threads), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(x, y, plan, threads);
   return LaunchError();
 }
 
@@ -39,8 +39,7 @@ template <typename T>
 __global__ void AddRows(T* table, const int64_t* sorted, const int64_t* order, const T* rows,
                         int64_t count, int64_t width) {
   const int64_t thread = ThreadNumber();
-  if (thread < count * width)
-    body::AddRowsThread(table, sorted, order, rows, count, width, thread);
+  if (thread < count * width) body::AddRowsThread(table, sorted, order, rows, count, width, thread);
 }
 
 template <typename T>

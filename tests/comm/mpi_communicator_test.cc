@@ -35,8 +35,7 @@ Status SumOverAxes(const ParallelDims& dims, int rank, MeshCommunicators& mine) 
     // Both under way at once with those of the other axes.
     const WorkPtr summed =
         comm->AllReduce(&sum, 1, DType::kFloat64, ReduceOp::kSum, {.name = "sum"});
-    const WorkPtr gathered =
-        comm->AllGather(&own, all.data(), 1, DType::kInt64, {.name = "ranks"});
+    const WorkPtr gathered = comm->AllGather(&own, all.data(), 1, DType::kInt64, {.name = "ranks"});
     WEFT_RETURN_IF_ERROR(gathered->Wait());
     WEFT_RETURN_IF_ERROR(summed->Wait());
     WEFT_RETURN_IF_ERROR(Expect(sum == 1.0, AxisName(axis)));
@@ -75,10 +74,9 @@ TEST(MpiCommunicatorTest, ARankThatNeverComesRunsIntoTheDeadline) {
       return OkStatus();
     }
     const TimePoint begin = Clock::now();
-    const auto made =
-        ConnectMpi({.rank = 0, .size = 2, .timeout = std::chrono::milliseconds(700)});
-    WEFT_RETURN_IF_ERROR(Expect(made.status().code() == StatusCode::kDeadlineExceeded,
-                                made.status().ToString()));
+    const auto made = ConnectMpi({.rank = 0, .size = 2, .timeout = std::chrono::milliseconds(700)});
+    WEFT_RETURN_IF_ERROR(
+        Expect(made.status().code() == StatusCode::kDeadlineExceeded, made.status().ToString()));
     WEFT_RETURN_IF_ERROR(Expect(made.status().message().find("has not come") != std::string::npos,
                                 made.status().ToString()));
     return Expect(Clock::now() - begin < std::chrono::milliseconds(1800), "took too long");
@@ -103,10 +101,10 @@ TEST(MpiCommunicatorTest, AKilledRankEndsTheLauncher) {
 TEST(MpiCommunicatorTest, AProcessIsForOneGeneration) {
   const MpiRun run = RunUnderMpirun(1, [](int) -> Status {
     const auto many = ConnectMpi({.rank = 0, .size = 3});
-    WEFT_RETURN_IF_ERROR(Expect(
-        many.status().message().find("started 1 processes and the layout has 3 ranks") !=
-            std::string::npos,
-        many.status().ToString()));
+    WEFT_RETURN_IF_ERROR(
+        Expect(many.status().message().find("started 1 processes and the layout has 3 ranks") !=
+                   std::string::npos,
+               many.status().ToString()));
     WEFT_RETURN_IF_ERROR(ConnectMpi({.rank = 0, .size = 1}).status());
     const auto again = ConnectMpi({.rank = 0, .size = 1});
     return Expect(again.status().message().find("wants a new launcher") != std::string::npos,

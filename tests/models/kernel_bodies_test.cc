@@ -24,17 +24,13 @@ std::vector<int64_t> Shuffled(int64_t threads) {
 
 template <typename T, typename Wide>
 at::Tensor DropoutByThreads(const at::Tensor& x, const Dropout& dropout, const ElementRuns& runs) {
-  const body::DropoutPlan plan = {dropout.key,
-                                  static_cast<uint32_t>(std::lround(dropout.p * 65536)),
-                                  1 / (1 - dropout.p),
-                                  runs.length,
-                                  runs.first_row,
-                                  runs.first_run,
-                                  runs.runs_a_row,
-                                  runs.inner,
-                                  runs.inner_stride,
-                                  runs.outer_stride,
-                                  runs.offset};
+  const body::DropoutPlan plan = {
+      dropout.key,         static_cast<uint32_t>(std::lround(dropout.p * 65536)),
+      1 / (1 - dropout.p), runs.length,
+      runs.first_row,      runs.first_run,
+      runs.runs_a_row,     runs.inner,
+      runs.inner_stride,   runs.outer_stride,
+      runs.offset};
   at::Tensor y = at::full_like(x, 77);
   for (const int64_t thread : Shuffled(x.numel() / runs.length * body::ThreadsPerRun(plan))) {
     body::DropoutThread<T, Wide>(static_cast<const T*>(x.const_data_ptr()),

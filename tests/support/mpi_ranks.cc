@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
@@ -9,7 +10,6 @@
 #include <fstream>
 #include <sstream>
 #include <thread>
-#include <unistd.h>
 
 #include "cluster/base/clock.h"
 #include "cluster/base/logging.h"
@@ -78,7 +78,8 @@ Status MpiRun::FirstFailure() const {
 
 std::vector<std::string> MpirunEnvironment() {
   return {"OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
-          "OMPI_MCA_rmaps_base_oversubscribe=1", "OMPI_MCA_hwloc_base_binding_policy=none", "OMPI_MCA_odls_base_sigkill_timeout=0"};
+          "OMPI_MCA_rmaps_base_oversubscribe=1", "OMPI_MCA_hwloc_base_binding_policy=none",
+          "OMPI_MCA_odls_base_sigkill_timeout=0"};
 }
 
 MpiRun RunUnderMpirun(int size, const std::function<Status(int)>& body,
@@ -88,12 +89,12 @@ MpiRun RunUnderMpirun(int size, const std::function<Status(int)>& body,
   char self[PATH_MAX] = {};
   WEFT_CHECK(::readlink("/proc/self/exe", self, sizeof self - 1) > 0);
   // Without gtest's own variables: shards, XML output.
-  std::vector<std::string> argv = {"/usr/bin/env", "-u", "GTEST_OUTPUT", "-u",
+  std::vector<std::string> argv = {"/usr/bin/env",      "-u", "GTEST_OUTPUT",      "-u",
                                    "GTEST_SHARD_INDEX", "-u", "GTEST_TOTAL_SHARDS"};
   for (const std::string& variable : MpirunEnvironment()) argv.push_back(variable);
   argv.push_back(std::string(kReportsVariable) + "=" + folder.path());
-  for (const std::string& word : std::vector<std::string>{
-           "mpirun", "-n", std::to_string(size), self, "--gtest_filter=" + CurrentTest()})
+  for (const std::string& word : std::vector<std::string>{"mpirun", "-n", std::to_string(size),
+                                                          self, "--gtest_filter=" + CurrentTest()})
     argv.push_back(word);
   const ProgramResult result = RunProgram(argv, folder.path(), timeout);
   MpiRun run{.exit_code = result.exit_code, .output = result.output};
