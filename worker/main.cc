@@ -13,7 +13,7 @@
 #include "cluster/base/file_system.h"
 #include "cluster/base/logging.h"
 #include "cluster/comm/gpus.h"
-#include "cluster/comm/nccl_communicator.h"
+#include "cluster/comm/nccl_connect.h"
 #include "cluster/comm/tcp_communicator.h"
 #include "cluster/rpc/worker_channel.h"
 #include "parallel/memory.h"

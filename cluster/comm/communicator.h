@@ -39,10 +39,10 @@ enum class ReduceOp { kSum, kMax };
 struct OpOptions {
   // What a person reads in an error: "grads.exchange".
   std::string name;
-  // How long Wait waits before it fails the communicator.
+  // How long Wait waits before it fails the communicator; with a stream: how long the operation takes once its turn has come.
   Duration timeout = std::chrono::seconds(120);
-  // nccl: the cudaStream_t to run on; null: the communicator's own. Other backends do not look at
-  // it.
+  // cudaStream_t of the caller's computation, for buffers on a GPU: the operation runs after what was put on it before the call,
+  // Wait makes the stream wait, not the host, and returns the failure so far. Null: the host waits. tcp, in_process: not looked at.
   void* stream = nullptr;
 };
 
@@ -50,7 +50,7 @@ struct OpOptions {
 class Work {
  public:
   virtual ~Work() = default;
-  // Blocks until the operation is done, failed or past its deadline.
+  // Blocks until the operation is done, failed or past its deadline (with OpOptions.stream: see there).
   virtual Status Wait() = 0;
   virtual bool Done() = 0;
   virtual const std::string& name() const = 0;

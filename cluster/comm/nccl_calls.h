@@ -1,4 +1,4 @@
-// What nccl_communicator.cc needs of CUDA and NCCL, with errors as Status and owners for handles. Not for others.
+// What the nccl backend needs of CUDA and NCCL, with errors as Status and owners for handles. Not for others.
 //
 // Errors: Unavailable with CUDA's or NCCL's own words; DeadlineExceeded where NCCL was not ready in time.
 // Thread rule: Stream and Event belong to one thread; a Communication may be aborted and checked from any thread.
@@ -53,6 +53,9 @@ class Event {
 
   // cudaErrorNotReady: the GPU is not there yet.
   cudaError_t Query() const { return cudaEventQuery(event_); }
+  Status Synchronize() const {
+    return FromCuda(cudaEventSynchronize(event_), "waiting for an event");
+  }
   // What comes on the stream from now on waits for it.
   Status HoldUp(cudaStream_t stream) const;
 

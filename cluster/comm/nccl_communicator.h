@@ -1,69 +1,18 @@
-// Ranks with a GPU each, over NCCL; only with WEFT_CUDA. All pointers are device memory.
-//
-// Communicators are non-blocking (ncclConfig.blocking = 0): nothing in NCCL ever holds the calling thread, so a rank whose peer
-// died can still give up. A Work is an event on a stream; Wait polls the event, NCCL's own error and the deadline, and a
-// failure aborts the communicator (ncclCommAbort), which frees the GPU from kernels that wait for a dead peer.
-//
-// NCCL does the operations of a communicator one after the other, so a Recv whose peer is late would hold up everything behind
-// it. Each lane therefore is a communicator of two ranks and a stream of its own (one pair, one direction), made on connecting;
-// events order lanes and collectives as communicator.h says. A lane's kernel is small (two blocks of the GPU): it may wait long.
-//
-// Sums are NCCL's: in the order of its rings and trees, not in rank order; deterministic layouts exchange with AllToAll and
-// AllGather and sum by themselves. NCCL tells no peer: CurrentOperation names none, an error neither, and a rank that aborts is
-// noticed by the others' deadlines, or by who tells them to abort. Ranks that call different operations hang until the deadline.
-//
-// Errors: FailedPrecondition (no CUDA device; no lane to that peer), Unavailable (NCCL or CUDA reports one), DeadlineExceeded
-// names the operation. Thread rule: communicator.h's.
+// The calls of an nccl communicator: what nccl_connect.h says of them. Not for others.
 #pragma once
 
-#include <array>
-#include <cstddef>
 #include <memory>
-#include <string>
 
 #include "cluster/base/status.h"
-#include "cluster/comm/communicator.h"
-#include "cluster/comm/flight_recorder.h"
-#include "cluster/comm/mesh_communicators.h"
+#include "cluster/comm/nccl_calls.h"
+#include "cluster/comm/nccl_connect.h"
 
-namespace weft {
+namespace weft::nccl {
 
-// What rank 0 makes and all ranks need: ncclUniqueId as bytes, to be sent over the control plane.
-using NcclUniqueId = std::array<std::byte, 128>;
-StatusOr<NcclUniqueId> MakeNcclUniqueId();
+// Over `communication`, which was split from `parent` (or null) and is of options.size ranks; makes the lanes, so all ranks call
+// it at about the same time.
+StatusOr<std::unique_ptr<Communicator>> OpenCommunicator(
+    const NcclOptions& options, std::shared_ptr<Communication> communication,
+    std::shared_ptr<Communication> parent, TimePoint deadline);
 
-// "2.28.9".
-StatusOr<std::string> NcclVersion();
-
-// Between which ranks there are lanes.
-enum class NcclLanes {
-  kNone,
-  kRing,      // each rank and the next, and the last and the first: a pipeline's
-  kAllPairs,  // takes 2 (size - 1) splits or more
-};
-
-struct NcclOptions {
-  int rank = 0;
-  int size = 1;
-  NcclUniqueId unique_id{};
-  int device = 0;
-  // cudaStream_t of operations that name none; null: a stream of the communicator's own.
-  void* stream = nullptr;
-  // For the connecting.
-  Duration timeout = std::chrono::seconds(60);
-  // Optional; must outlive the communicator.
-  FlightRecorder* recorder = nullptr;
-  NcclLanes lanes = NcclLanes::kAllPairs;
-  // "dp.0", for the recorder.
-  std::string group;
-};
-
-// All ranks call it at about the same time.
-StatusOr<std::unique_ptr<Communicator>> ConnectNccl(const NcclOptions& options);
-
-// One communicator an axis, split from one over the world in the order dp, tp, pp, with lanes around the ring of pp; logs how
-// long it took. `world`: of all ranks; lanes and group are set here. All ranks call it at about the same time, also for the
-// next generation, with a new id, in a process that aborted the last one's.
-StatusOr<MeshCommunicators> ConnectNcclMesh(const ParallelDims& dims, const NcclOptions& world);
-
-}  // namespace weft
+}  // namespace weft::nccl

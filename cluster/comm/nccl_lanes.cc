@@ -34,6 +34,7 @@ Status WaitFor(const Event& event, TimePoint deadline) {
   Pause pause;
   for (;;) {
     const cudaError_t state = event.Query();
+    if (state == cudaSuccess) return event.Synchronize();  // other threads know it, too
     if (state != cudaErrorNotReady) return FromCuda(state, "connecting a lane");
     if (Clock::now() >= deadline)
       return DeadlineExceeded("connecting a lane: not done in time; is a peer missing?");
@@ -97,12 +98,14 @@ Status Lanes::HoldUp(cudaStream_t stream) {
   return OkStatus();
 }
 
-void Lanes::Abort() {
+std::vector<std::shared_ptr<Communication>> Lanes::Communications() const {
+  std::vector<std::shared_ptr<Communication>> all;
   for (const auto* lanes : {&to_, &from_}) {
     for (const auto& lane : *lanes) {
-      if (lane != nullptr) lane->communication->Abort();
+      if (lane != nullptr) all.push_back(lane->communication);
     }
   }
+  return all;
 }
 
 }  // namespace weft::nccl

@@ -3,7 +3,7 @@
 // NCCL connects two ranks at their first message, and holds the call until both have made it; so every lane carries one byte
 // when it is made, in an order that all ranks share. Pairs that have no rank in common are made by one split.
 //
-// Errors: those of nccl_calls.h. Thread rule: one thread; Abort any.
+// Errors: those of nccl_calls.h. Thread rule: one thread.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,7 @@
 
 #include "cluster/base/status.h"
 #include "cluster/comm/nccl_calls.h"
-#include "cluster/comm/nccl_communicator.h"
+#include "cluster/comm/nccl_connect.h"
 
 namespace weft::nccl {
 
@@ -43,7 +43,8 @@ class Lanes {
   Lane* From(int peer) { return from_[static_cast<size_t>(peer)].get(); }
   // What comes on the stream from now on waits for all messages before.
   Status HoldUp(cudaStream_t stream);
-  void Abort();
+  // Of all lanes: an abort of the communicator ends these, too.
+  std::vector<std::shared_ptr<Communication>> Communications() const;
 
  private:
   std::vector<std::unique_ptr<Lane>> to_;

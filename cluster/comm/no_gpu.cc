@@ -1,6 +1,6 @@
-// A build without CUDA: what gpus.h and nccl_communicator.h promise, where there is nothing.
+// A build without CUDA: what gpus.h and nccl_connect.h promise, where there is nothing.
 #include "cluster/comm/gpus.h"
-#include "cluster/comm/nccl_communicator.h"
+#include "cluster/comm/nccl_connect.h"
 
 namespace weft {
 namespace {

@@ -5,7 +5,7 @@
 
 #include "cluster/base/mutex.h"
 #include "cluster/comm/mpi_communicator.h"
-#include "cluster/comm/nccl_communicator.h"
+#include "cluster/comm/nccl_connect.h"
 #include "cluster/comm/tcp_communicator.h"
 #include "tests/gpu_double/contract.h"
 #include "tests/support/mpi_ranks.h"

@@ -1,6 +1,6 @@
 // Links NCCL and the CUDA runtime, and runs what a machine allows: without a GPU versions, ids and refusals; with one GPU a
 // communicator of one rank (NCCL refuses two on one GPU).
-#include "cluster/comm/nccl_communicator.h"
+#include "cluster/comm/nccl_connect.h"
 
 #include <cuda_runtime_api.h>
 #include <gmock/gmock.h>

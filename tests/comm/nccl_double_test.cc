@@ -7,7 +7,7 @@
 #include <set>
 #include <thread>
 
-#include "cluster/comm/nccl_communicator.h"
+#include "cluster/comm/nccl_connect.h"
 #include "cluster/comm/nccl_lanes.h"
 #include "tests/comm/backends.h"
 #include "tests/gpu_double/contract.h"

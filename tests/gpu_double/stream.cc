@@ -24,9 +24,12 @@ struct Use {
 struct Runtime {
   Mutex mutex;
   int streams = 0;
-  StreamClock host;
+  StreamClock host;  // what some thread has waited for
   std::vector<Use> uses;
 };
+
+// What this thread has seen done without waiting: others need not know.
+thread_local StreamClock seen;
 
 Runtime& TheRuntime() {
   static Runtime runtime;
@@ -56,7 +59,7 @@ void CheckLocked(Runtime& runtime, const std::string& what, const Access& access
                  const StreamClock& clock) {
   std::erase_if(runtime.uses, [&](const Use& use) { return Knows(runtime.host, use); });
   for (const Use& use : runtime.uses) {
-    if (Knows(clock, use) || !Collide(access, use.access)) continue;
+    if (Knows(clock, use) || Knows(seen, use) || !Collide(access, use.access)) continue;
     NoteBreach(what + (access.writes ? " writes" : " reads") + " bytes that " + use.what +
                " on stream " + std::to_string(use.stream) +
                " may still use: wait for its event first");
@@ -104,6 +107,7 @@ uint64_t Enqueue(cudaStream_t stream, StreamWork work) {
   MutexLock lock(runtime.mutex);
   NoteIfLaunching(*stream, work.what);
   Join(&stream->clock, runtime.host);
+  Join(&stream->clock, seen);
   const uint64_t place = ++stream->clock[stream->number];
   for (const Access& access : work.accesses) CheckLocked(runtime, work.what, access, stream->clock);
   for (const Access& access : work.accesses) {
@@ -186,13 +190,15 @@ cudaError_t cudaStreamQuery(cudaStream_t stream) {
     if (stream->busy || !stream->queue.empty()) return cudaErrorNotReady;
   }
   MutexLock lock(TheRuntime().mutex);
-  weft::testing::Join(&TheRuntime().host, stream->clock);
+  weft::testing::Join(&weft::testing::seen, stream->clock);
   return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
   while (cudaStreamQuery(stream) == cudaErrorNotReady)
     std::this_thread::sleep_for(weft::testing::kLaziness);
+  MutexLock lock(TheRuntime().mutex);
+  weft::testing::Join(&TheRuntime().host, stream->clock);
   return cudaSuccess;
 }
 
@@ -230,6 +236,7 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
   MutexLock lock(TheRuntime().mutex);
   weft::testing::NoteIfLaunching(*stream, "an event");
   weft::testing::Join(&stream->clock, TheRuntime().host);
+  weft::testing::Join(&stream->clock, weft::testing::seen);
   event->recording = std::make_shared<CUevent_st::Recording>();
   event->recording->clock = stream->clock;
   weft::testing::Push(stream, [recording = event->recording] {
@@ -247,13 +254,15 @@ cudaError_t cudaEventQuery(cudaEvent_t event) {
     MutexLock done(event->recording->mutex);
     if (!event->recording->done) return cudaErrorNotReady;
   }
-  weft::testing::Join(&TheRuntime().host, event->recording->clock);
+  weft::testing::Join(&weft::testing::seen, event->recording->clock);
   return cudaSuccess;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event) {
   while (cudaEventQuery(event) == cudaErrorNotReady)
     std::this_thread::sleep_for(weft::testing::kLaziness);
+  MutexLock lock(TheRuntime().mutex);
+  if (event->recording != nullptr) weft::testing::Join(&TheRuntime().host, event->recording->clock);
   return cudaSuccess;
 }
 

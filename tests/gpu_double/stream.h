@@ -4,7 +4,8 @@
 // for is not done. Beside that every stream, event and the host keep vector clocks (how far of each stream they have waited
 // for), by which CheckAccess finds two uses of the same bytes that nothing orders, on every run and not only on unlucky ones.
 //
-// Host threads count as one: what one thread has waited for, all know.
+// Host threads count as one: what one thread has waited for, all know. What a thread has only seen to be done (cudaEventQuery,
+// cudaStreamQuery) it alone knows: a thread that looks after others' work must not hide that they forgot to wait.
 // Thread rule: any thread may call anything.
 #pragma once
 
