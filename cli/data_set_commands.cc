@@ -215,7 +215,7 @@ Status ShowOrder(const OrderFlags& flags, const std::vector<std::string>& shards
   options.chunk = flags.chunk;
   options.window = flags.window;
   WEFT_ASSIGN_OR_RETURN(const SampleOrder order,
-                        SampleOrder::Create(options, {{kTrainSet, set->ShardSizes()}}));
+                        SampleOrder::Create(options, {{"train", set->ShardSizes()}}));
   if (flags.prove) return ProveExactlyOnce(flags, set->num_samples(), order);
   PrintOrder(flags, *set, order);
   return OkStatus();

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "dataloader/augment.h"
+#include "dataloader/caption.h"
 #include "dataloader/conversation.h"
 #include "dataloader/data_set.h"
 #include "dataloader/sample_source.h"
@@ -32,7 +33,7 @@ class ConversationCook : public SampleCook {
   // Consumers that ask for different fields must agree on which samples are bad, hence MustDecode.
   Status Cook(const SampleRef& ref, size_t row, MicroBatch* batch) override {
     const auto length = static_cast<size_t>(dialogues_.options.context_length);
-    WEFT_ASSIGN_OR_RETURN(TokenRow tokens, MakeRow(static_cast<int64_t>(ref.id)));
+    WEFT_ASSIGN_OR_RETURN(TokenRow tokens, MakeRow(ref));
     WEFT_RETURN_IF_ERROR(WidenPicture(dialogues_.options.patches, length, &tokens));
     batch->targets[row] = CountTargets(tokens);
     if (batch->targets[row] == 0)
@@ -55,11 +56,13 @@ class ConversationCook : public SampleCook {
   }
 
  private:
-  StatusOr<TokenRow> MakeRow(int64_t id) {
+  StatusOr<TokenRow> MakeRow(const SampleRef& ref) {
+    const auto id = static_cast<int64_t>(ref.id);
     const DataSet& set = *dialogues_.set;
     const bool plain = dialogues_.plain();
     if (plain && set.Has(id, dialogues_.text_extensions)) {
-      WEFT_RETURN_IF_ERROR(set.ReadMember(id, dialogues_.text_extensions, &text_));
+      WEFT_RETURN_IF_ERROR(
+          ReadCaption(set, dialogues_.options, dialogues_.text_extensions, ref, &text_));
       return PlainRow(text_, &tokenizer_);
     }
     WEFT_RETURN_IF_ERROR(set.ReadMember(id, dialogues_.json_extensions, &text_));
@@ -161,7 +164,8 @@ StatusOr<std::unique_ptr<SampleSource>> OpenConversationSource(const LoaderOptio
   dialogues.text_extensions = LowerExtensions(options.data.text_extension());
   dialogues.json_extensions = LowerExtensions(options.data.conversation().json_extension());
   dialogues.background = Background(options.data.augment());
-  WEFT_ASSIGN_OR_RETURN(dialogues.set, DataSet::Open(ShardPatterns(options, use), ShardField(use)));
+  WEFT_ASSIGN_OR_RETURN(dialogues.set,
+                        DataSet::Open(ShardPatterns(options, use), ShardField(options, use)));
   dialogues.set->UsePictureChecks(dialogues.image_extensions);
   StatusOr<std::unique_ptr<BpeVocabulary>> vocabulary =
       BpeVocabulary::Load(options.data.vocabulary(), options.vocab_size, BpeStyle::kLlava);

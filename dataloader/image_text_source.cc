@@ -4,6 +4,7 @@
 #include "cluster/base/philox.h"
 #include "dataloader/augment.h"
 #include "dataloader/bpe_tokenizer.h"
+#include "dataloader/caption.h"
 #include "dataloader/data_set.h"
 #include "dataloader/sample_source.h"
 
@@ -35,7 +36,7 @@ class ImageTextCook : public SampleCook {
     WEFT_ASSIGN_OR_RETURN(const bool decode, MustDecode(set, id, pixels != nullptr));
     if (decode || !set.Has(id, pairs_.image_extensions))
       WEFT_RETURN_IF_ERROR(set.ReadMember(id, pairs_.image_extensions, &image_));
-    WEFT_RETURN_IF_ERROR(set.ReadMember(id, pairs_.text_extensions, &text_));
+    WEFT_RETURN_IF_ERROR(ReadCaption(set, pairs_.options, pairs_.text_extensions, ref, &text_));
     if (decode) {
       uint8_t* planes = pixels == nullptr ? planes_.data() : pixels->U8(row);
       WEFT_RETURN_IF_ERROR(CheckedResult(set, CookImage(ref, planes)));
@@ -55,7 +56,7 @@ class ImageTextCook : public SampleCook {
     const LoaderOptions& options = pairs_.options;
     if (pairs_.use == SampleUse::kEval)
       return cooker_.CookForEval(image_, options.image_size, planes);
-    const KeyedRandom random(options.seed, std::string("augment:") + kTrainSet, ref.epoch);
+    const KeyedRandom random(options.seed, "augment:" + options.set_name, ref.epoch);
     return cooker_.CookForTraining(image_, options.data.augment(), random, ref.id,
                                    options.image_size, planes);
   }
@@ -111,7 +112,8 @@ StatusOr<std::unique_ptr<SampleSource>> OpenImageTextSource(const LoaderOptions&
   pairs.pixels = {"pixels", FieldType::kU8, {3, options.image_size, options.image_size}};
   pairs.ids = {"ids", FieldType::kI32, {options.context_length}};
   pairs.eot = {"eot", FieldType::kI32, {}};
-  WEFT_ASSIGN_OR_RETURN(pairs.set, DataSet::Open(ShardPatterns(options, use), ShardField(use)));
+  WEFT_ASSIGN_OR_RETURN(pairs.set,
+                        DataSet::Open(ShardPatterns(options, use), ShardField(options, use)));
   pairs.set->UsePictureChecks(pairs.image_extensions);
   StatusOr<std::unique_ptr<BpeVocabulary>> vocabulary =
       BpeVocabulary::Load(options.data.vocabulary(), options.vocab_size);

@@ -10,6 +10,7 @@
 #include "cluster/base/mutex.h"
 #include "cluster/base/text.h"
 #include "dataloader/order.h"
+#include "dataloader/sample_mix.h"
 
 namespace weft {
 namespace {
@@ -51,11 +52,11 @@ Status CheckOptions(const LoaderOptions& options) {
 }
 
 // A name that no field has would be a tensor that never comes.
-Status CheckFields(const LoaderOptions& options, const SampleSource& source) {
+Status CheckFields(const LoaderOptions& options, const std::vector<FieldSpec>& fields) {
   if (!options.fields) return OkStatus();
   for (const std::string& name : *options.fields) {
     std::vector<std::string> has;
-    for (const FieldSpec& spec : source.fields()) has.push_back(spec.name);
+    for (const FieldSpec& spec : fields) has.push_back(spec.name);
     if (std::find(has.begin(), has.end(), name) == has.end())
       return InvalidArgument("no field '" + name + "' in these samples; they have " +
                              Join(has, ", "));
@@ -63,19 +64,12 @@ Status CheckFields(const LoaderOptions& options, const SampleSource& source) {
   return OkStatus();
 }
 
-StatusOr<std::unique_ptr<SampleSource>> OpenSource(const LoaderOptions& options, SampleUse use) {
-  WEFT_RETURN_IF_ERROR(CheckOptions(options));
-  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<SampleSource> source, OpenSampleSource(options, use));
-  WEFT_RETURN_IF_ERROR(CheckFields(options, *source));
-  return source;
-}
-
-MicroBatch MakeMicroBatch(const SampleSource& source, const LoaderOptions& options,
+MicroBatch MakeMicroBatch(const std::vector<FieldSpec>& fields, const LoaderOptions& options,
                           size_t samples) {
   MicroBatch batch;
   batch.sample_ids.resize(samples);
   batch.targets.resize(samples);
-  for (const FieldSpec& spec : source.fields()) {
+  for (const FieldSpec& spec : fields) {
     if (!WantsField(options, spec.name)) continue;
     batch.fields.push_back({spec, std::vector<uint8_t>(samples * spec.bytes_per_row())});
   }
@@ -89,10 +83,9 @@ bool IsBadSample(const Status& status) {
 
 class ThreadedLoader : public Loader {
  public:
-  ThreadedLoader(const LoaderOptions& options, std::unique_ptr<SampleSource> source,
-                 SampleOrder order)
+  ThreadedLoader(const LoaderOptions& options, std::unique_ptr<SampleMix> mix, SampleOrder order)
       : options_(options),
-        source_(std::move(source)),
+        mix_(std::move(mix)),
         order_(std::move(order)),
         batch_size_(options.batch.micro_batch_size()),
         micro_batches_(options.batch.micro_batches()),
@@ -134,8 +127,8 @@ class ThreadedLoader : public Loader {
     if (spare_.size() < kMaxSpare) spare_.push_back(std::move(batch));
   }
 
-  const std::string& manifest_hash() const override { return source_->manifest_hash(); }
-  int64_t num_samples() const override { return source_->num_samples(); }
+  const std::string& manifest_hash() const override { return mix_->manifest_hash(); }
+  int64_t num_samples() const override { return mix_->num_samples(); }
   int64_t num_bad_samples() const override {
     MutexLock lock(log_mutex_);
     return static_cast<int64_t>(logged_.size());
@@ -160,7 +153,7 @@ class ThreadedLoader : public Loader {
         entry->batch = std::move(spare_.back());
         spare_.pop_back();
       } else {
-        entry->batch = MakeMicroBatch(*source_, options_, static_cast<size_t>(batch_size_));
+        entry->batch = MakeMicroBatch(mix_->fields(), options_, static_cast<size_t>(batch_size_));
       }
       entry->batch.step = options_.first_step + opened_ / per_step_;
       entry->batch.slot = options_.slots[static_cast<size_t>(opened_ % per_step_ / micro_batches_)];
@@ -181,7 +174,7 @@ class ThreadedLoader : public Loader {
   }
 
   void Work() {
-    const std::unique_ptr<SampleCook> cook = source_->NewCook();
+    const std::unique_ptr<SampleCook> cook = mix_->NewCook();
     MutexLock lock(mutex_);
     Refill();
     while (!stopping_ && failure_.ok()) {
@@ -207,11 +200,11 @@ class ThreadedLoader : public Loader {
     Status last;
     for (int k = 0; k <= kMaxSubstitutes; ++k) {
       const SampleRef ref = order_.At(batch->step, batch->slot, row_in_slot, k);
-      const auto id = static_cast<int64_t>(ref.id);
+      const int64_t id = mix_->Id(ref);
       batch->sample_ids[static_cast<size_t>(row)] = id;
       last = cook->Cook(ref, static_cast<size_t>(row), batch);
       if (last.ok()) return last;
-      last = last.WithContext(source_->Describe(id));
+      last = last.WithContext(mix_->Describe(ref));
       if (!IsBadSample(last)) return last;
       LogBadSample(id, last);
     }
@@ -227,7 +220,7 @@ class ThreadedLoader : public Loader {
   }
 
   const LoaderOptions options_;
-  const std::unique_ptr<SampleSource> source_;
+  const std::unique_ptr<SampleMix> mix_;
   const SampleOrder order_;
   const int64_t batch_size_;
   const int64_t micro_batches_;
@@ -264,7 +257,8 @@ class ShardEvalSet : public EvalSet {
                              std::to_string(end) + ") are not in [0, " + std::to_string(size()) +
                              ")");
     }
-    MicroBatch batch = MakeMicroBatch(*source_, options_, static_cast<size_t>(end - begin));
+    MicroBatch batch =
+        MakeMicroBatch(source_->fields(), options_, static_cast<size_t>(end - begin));
     for (int64_t id = begin; id < end; ++id) {
       const auto row = static_cast<size_t>(id - begin);
       batch.sample_ids[row] = id;
@@ -293,27 +287,21 @@ class ShardEvalSet : public EvalSet {
 }  // namespace
 
 StatusOr<std::unique_ptr<Loader>> Loader::Open(const LoaderOptions& options) {
-  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<SampleSource> source,
-                        OpenSource(options, SampleUse::kTrain));
+  WEFT_RETURN_IF_ERROR(CheckOptions(options));
   WEFT_RETURN_IF_ERROR(CheckSlots(options));
-  const BatchRecipe& batch = options.batch;
-  OrderOptions order_options;
-  order_options.seed = options.seed;
-  order_options.slots = batch.slots();
-  order_options.global_batch =
-      int64_t{batch.slots()} * batch.micro_batches() * batch.micro_batch_size();
-  order_options.lanes = options.data.order().lanes();
-  order_options.chunk = options.data.order().chunk();
-  order_options.window = options.data.order().window();
+  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<SampleMix> mix, SampleMix::Open(options));
+  WEFT_RETURN_IF_ERROR(CheckFields(options, mix->fields()));
   WEFT_ASSIGN_OR_RETURN(SampleOrder order,
-                        SampleOrder::Create(order_options, {{kTrainSet, source->ShardSizes()}}));
+                        MakeOrder(options.data, options.batch, options.seed, mix->OrderedSets()));
   return std::unique_ptr<Loader>(
-      std::make_unique<ThreadedLoader>(options, std::move(source), std::move(order)));
+      std::make_unique<ThreadedLoader>(options, std::move(mix), std::move(order)));
 }
 
 StatusOr<std::unique_ptr<EvalSet>> EvalSet::Open(const LoaderOptions& options) {
+  WEFT_RETURN_IF_ERROR(CheckOptions(options));
   WEFT_ASSIGN_OR_RETURN(std::unique_ptr<SampleSource> source,
-                        OpenSource(options, SampleUse::kEval));
+                        OpenSampleSource(options, SampleUse::kEval));
+  WEFT_RETURN_IF_ERROR(CheckFields(options, source->fields()));
   return std::unique_ptr<EvalSet>(std::make_unique<ShardEvalSet>(options, std::move(source)));
 }
 

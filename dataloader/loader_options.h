@@ -43,6 +43,12 @@ struct LoaderOptions {
   int64_t end_step = 0;
   // Names of the fields that the consumer reads; not set: all of the family. What nobody asks for is not made.
   std::optional<std::vector<std::string>> fields;
+
+  // One set of a mix (SampleMix fills these in): the key of its order, augmentation and masks; the recipe's field that names
+  // its shards; see DataSetRecipe.
+  std::string set_name = "train";
+  std::string set_field = "data.train_shards";
+  std::string text_field;
 };
 
 }  // namespace weft

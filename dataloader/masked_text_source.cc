@@ -48,8 +48,7 @@ class MaskedTextCook : public SampleCook {
     labels_.assign(width, kIgnoreLabel);
     const bool eval = blocks_.use == SampleUse::kEval;
     const KeyedRandom random(blocks_.options.seed,
-                             eval ? std::string("mask:eval") : std::string("mask:") + kTrainSet,
-                             ref.epoch);
+                             eval ? "mask:eval" : "mask:" + blocks_.options.set_name, ref.epoch);
     batch->targets[row] = masker_.Mask(random, ref.id, length, ids_.data(), labels_.data());
     if (Field* ids = batch->Find("ids")) std::copy(ids_.begin(), ids_.end(), ids->I32(row));
     if (Field* labels = batch->Find("labels"))
@@ -115,6 +114,8 @@ class MaskedTextSource : public SampleSource {
 StatusOr<std::unique_ptr<SampleSource>> OpenMaskedTextSource(const LoaderOptions& options,
                                                              SampleUse use) {
   if (options.context_length < 3) return InvalidArgument("context_length must be at least 3");
+  if (!options.text_field.empty())
+    return InvalidArgument("text_field is for captions: blocks of text take whole members");
   Blocks blocks;
   blocks.options = options;
   blocks.use = use;
@@ -127,13 +128,13 @@ StatusOr<std::unique_ptr<SampleSource>> OpenMaskedTextSource(const LoaderOptions
   blocks.first_block.push_back(0);
   for (const std::string& path : ExpandShardPatterns(ShardPatterns(options, use))) {
     auto shard = TextPacks::Open(path, *blocks.vocabulary, pack);
-    if (!shard.ok()) return shard.status().WithContext(ShardField(use));
+    if (!shard.ok()) return shard.status().WithContext(ShardField(options, use));
     blocks.first_block.push_back(blocks.first_block.back() +
                                  static_cast<uint64_t>((*shard)->num_blocks()));
     blocks.shards.push_back(std::move(*shard));
   }
   if (blocks.first_block.back() == 0)
-    return InvalidArgument(ShardField(use) + ": no text in " +
+    return InvalidArgument(ShardField(options, use) + ": no text in " +
                            std::to_string(blocks.shards.size()) + " shards");
   return std::unique_ptr<SampleSource>(std::make_unique<MaskedTextSource>(std::move(blocks)));
 }

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "cluster/base/hash.h"
-#include "cluster/base/logging.h"
 #include "dataloader/permutation.h"
 
 namespace weft {
@@ -68,8 +67,9 @@ StatusOr<SampleOrder> SampleOrder::Create(const OrderOptions& options,
                            " must be a multiple of batch.slots (" + std::to_string(slots) +
                            ") and divide the global batch (" + std::to_string(batch) + ")");
   }
-  WEFT_CHECK_EQ(sets.size(), 1u) << "an interleave of several sets is not part of this order";
-  SampleOrder order(options, lanes);
+  WEFT_ASSIGN_OR_RETURN(Mix mix, Mix::Create(options.mix, static_cast<int>(sets.size()), slots,
+                                             lanes, batch / lanes));
+  SampleOrder order(options, lanes, std::move(mix));
   for (const OrderedSet& set : sets) {
     ChunkLayout layout(set.shard_sizes, static_cast<uint64_t>(options.chunk));
     const auto n = static_cast<int64_t>(layout.num_samples());
@@ -89,19 +89,12 @@ uint64_t SampleOrder::Key(const Set& set, uint64_t epoch, const char* purpose) c
 }
 
 SampleRef SampleOrder::At(int64_t step, int64_t slot, int64_t row, int64_t substitute) const {
-  const auto slots = static_cast<uint64_t>(options_.slots);
-  const auto lanes = static_cast<uint64_t>(lanes_);
-  const uint64_t lanes_per_slot = lanes / slots;
-  const uint64_t rows_per_lane = static_cast<uint64_t>(options_.global_batch) / lanes;
-  const uint64_t lane =
-      static_cast<uint64_t>(slot) * lanes_per_slot + static_cast<uint64_t>(row) / rows_per_lane;
-  const uint64_t r =
-      static_cast<uint64_t>(step) * rows_per_lane + static_cast<uint64_t>(row) % rows_per_lane;
-  // A slot's lanes start at places spread over the interleave, so that each slot gets its share of each set.
-  const uint64_t start = lane % lanes_per_slot * slots + lane / lanes_per_slot;
-  const int set = interleave_.Which(start + r);
-  const uint64_t n = interleave_.CountBefore(set, start + r) - interleave_.CountBefore(set, start);
-  return Locate(set, n * lanes + lane, static_cast<uint64_t>(substitute));
+  const int64_t lanes_per_slot = lanes_ / options_.slots;
+  const int64_t rows_per_lane = options_.global_batch / lanes_;
+  const int64_t lane = slot * lanes_per_slot + row / rows_per_lane;
+  const Mix::Place place = mix_.At(step, lane, row % rows_per_lane);
+  const uint64_t q = place.count * static_cast<uint64_t>(lanes_) + static_cast<uint64_t>(lane);
+  return Locate(place.set, q, static_cast<uint64_t>(substitute));
 }
 
 SampleRef SampleOrder::Locate(int set_index, uint64_t q, uint64_t substitute) const {

@@ -10,9 +10,11 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cluster/base/status.h"
+#include "dataloader/mix.h"
 
 namespace weft {
 
@@ -26,6 +28,8 @@ struct OrderOptions {
   // Samples of a chunk and chunks of a window.
   int64_t chunk = 128;
   int64_t window = 16;
+  // How several sets share the rows.
+  MixOptions mix;
 };
 
 // A data set as the order sees it. The name keys its shuffles, so that another set beside it changes nothing in them.
@@ -68,15 +72,6 @@ class ChunkLayout {
   std::vector<uint64_t> first_leftover_;
 };
 
-// How positions are dealt to the sets of a mix, in closed form. One set so far: all positions are its own. A mix of integer
-// proportions has the same two functions.
-class Interleave {
- public:
-  int Which(uint64_t /*x*/) const { return 0; }
-  // Positions below x that belong to set d.
-  uint64_t CountBefore(int /*d*/, uint64_t x) const { return x; }
-};
-
 class SampleOrder {
  public:
   // Errors: InvalidArgument, naming the recipe's field.
@@ -102,7 +97,8 @@ class SampleOrder {
     uint64_t tail;
   };
 
-  SampleOrder(const OrderOptions& options, int64_t lanes) : options_(options), lanes_(lanes) {}
+  SampleOrder(const OrderOptions& options, int64_t lanes, Mix mix)
+      : options_(options), lanes_(lanes), mix_(std::move(mix)) {}
   uint64_t Key(const Set& set, uint64_t epoch, const char* purpose) const;
   // q: position in the set's own endless stream.
   SampleRef Locate(int set_index, uint64_t q, uint64_t substitute) const;
@@ -112,7 +108,7 @@ class SampleOrder {
 
   OrderOptions options_;
   int64_t lanes_;
-  Interleave interleave_;
+  Mix mix_;
   std::vector<Set> sets_;
 };
 

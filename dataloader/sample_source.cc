@@ -36,8 +36,8 @@ std::vector<std::string> ShardPatterns(const LoaderOptions& options, SampleUse u
   return {patterns.begin(), patterns.end()};
 }
 
-std::string ShardField(SampleUse use) {
-  return use == SampleUse::kEval ? "data.eval_shards" : "data.train_shards";
+std::string ShardField(const LoaderOptions& options, SampleUse use) {
+  return use == SampleUse::kEval ? "data.eval_shards" : options.set_field;
 }
 
 StatusOr<bool> MustDecode(const DataSet& set, int64_t id, bool wants_pixels) {

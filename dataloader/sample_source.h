@@ -17,9 +17,6 @@
 
 namespace weft {
 
-// The only data set's name: it keys the order, the augmentation and the masks.
-inline constexpr char kTrainSet[] = "train";
-
 enum class SampleUse { kTrain, kEval };
 
 class DataSet;
@@ -71,7 +68,7 @@ StatusOr<std::unique_ptr<SampleSource>> OpenSampleSource(const LoaderOptions& op
 std::vector<std::string> LowerExtensions(const std::string& list);
 // The shards of a use, and the recipe's field that names them.
 std::vector<std::string> ShardPatterns(const LoaderOptions& options, SampleUse use);
-std::string ShardField(SampleUse use);
+std::string ShardField(const LoaderOptions& options, SampleUse use);
 // Whether a picture's bytes have to be decoded: always for a consumer with pixels, else to learn whether they can be,
 // unless that is on the shards' lists. Corruption: it is on them as bad.
 StatusOr<bool> MustDecode(const DataSet& set, int64_t id, bool wants_pixels);

@@ -126,7 +126,7 @@ Status Session::OpenData(const checkpoint::DataCursor* cursor) {
   options.fields = LoaderFields(spec_, state_->stages());
   WEFT_ASSIGN_OR_RETURN(std::unique_ptr<Loader> loader, Loader::Open(options));
   if (cursor != nullptr && cursor->manifest_hash() != loader->manifest_hash()) {
-    return InvalidArgument("data.train_shards changed since the checkpoint of step " +
+    return InvalidArgument("the training data changed since the checkpoint of step " +
                            std::to_string(first_step_) + " (manifest " + loader->manifest_hash() +
                            ", was " + cursor->manifest_hash() +
                            "): bring the shards back, or train in another run directory");

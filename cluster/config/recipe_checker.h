@@ -66,6 +66,13 @@ class RecipeChecker {
   std::vector<Violation> violations_;
 };
 
+// What may be a file's name.
+inline bool IsPlainName(const std::string& name) {
+  const std::string allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
+  return !name.empty() && name.size() <= 100 && name[0] != '.' && name[0] != '-' &&
+         name.find_first_not_of(allowed) == std::string::npos;
+}
+
 // Samples of a step; empty if the batch has no valid size.
 inline std::optional<int64_t> GlobalBatch(const BatchRecipe& batch) {
   int64_t product = 1;

@@ -6,18 +6,13 @@
 #include <filesystem>
 
 #include "cluster/base/text.h"
+#include "cluster/config/data_rules.h"
 #include "cluster/config/model_rules.h"
 #include "cluster/config/recipe_checker.h"
 #include "cluster/config/recipe_tree.h"
 
 namespace weft {
 namespace {
-
-bool IsPlainName(const std::string& name) {
-  const std::string allowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-";
-  return !name.empty() && name.size() <= 100 && name[0] != '.' && name[0] != '-' &&
-         name.find_first_not_of(allowed) == std::string::npos;
-}
 
 void CheckTop(const Recipe& recipe, RecipeChecker* check) {
   if (check->Require("name", "give the run a name, as name: \"clip-demo\"")) {
@@ -53,79 +48,6 @@ void CheckBatch(const Recipe& recipe, RecipeChecker* check) {
       batch.slots() > 0 && batch.micro_batches() > 0 && batch.micro_batch_size() > 0;
   check->Rule(!all_positive || GlobalBatch(batch).has_value(), "batch.micro_batch_size",
               "makes slots x micro_batches x micro_batch_size exceed " + std::to_string(kMaxCount));
-}
-
-void CheckShards(const std::string& field,
-                 const google::protobuf::RepeatedPtrField<std::string>& shards,
-                 RecipeChecker* check) {
-  for (int i = 0; i < shards.size(); ++i) {
-    check->Rule(!shards.Get(i).empty(), field + "[" + std::to_string(i) + "]",
-                "must be a path or a pattern as \"train-{000000..000007}.tar\"");
-  }
-}
-
-void CheckOrder(const Recipe& recipe, RecipeChecker* check) {
-  const OrderRecipe& order = recipe.data().order();
-  check->Count("data.order.chunk", true, order.chunk(), 1, kMaxCount, "");
-  check->Count("data.order.window", true, order.window(), 1, kMaxCount, "");
-  check->Rule(order.lanes() >= 0, "data.order.lanes", "must be at least 0; 0 lets Weft choose");
-  const auto global = GlobalBatch(recipe.batch());
-  if (order.lanes() < 1 || !global) return;
-  check->Rule(order.lanes() % recipe.batch().slots() == 0 && *global % order.lanes() == 0,
-              "data.order.lanes",
-              "must be a multiple of batch.slots = " + std::to_string(recipe.batch().slots()) +
-                  " and divide the global batch of " + std::to_string(*global) +
-                  "; 0 lets Weft choose");
-}
-
-void CheckAugment(const AugmentRecipe& augment, RecipeChecker* check) {
-  const std::string at = "data.augment.";
-  check->Rule(augment.scale_min() > 0, at + "scale_min", "must be above 0; CLIP has 0.9");
-  check->Rule(augment.scale_max() <= 1, at + "scale_max", "must be at most 1 (the whole image)");
-  check->Rule(augment.scale_min() <= augment.scale_max(), at + "scale_min",
-              "must not exceed data.augment.scale_max");
-  check->Rule(augment.ratio_min() > 0, at + "ratio_min", "must be above 0; 3/4 is usual");
-  check->Rule(augment.ratio_min() <= augment.ratio_max(), at + "ratio_min",
-              "must not exceed data.augment.ratio_max");
-  check->Rule(augment.flip_probability() >= 0 && augment.flip_probability() <= 1,
-              at + "flip_probability", "must be from 0 to 1");
-  check->Rule(augment.jitter_brightness() >= 0, at + "jitter_brightness", "must be at least 0");
-  check->Rule(augment.jitter_contrast() >= 0, at + "jitter_contrast", "must be at least 0");
-  check->Rule(augment.jitter_saturation() >= 0, at + "jitter_saturation", "must be at least 0");
-  const std::string three = "must have 3 values (red, green, blue) or none, which takes CLIP's";
-  check->Rule(augment.mean_size() == 3, at + "mean", three);
-  check->Rule(augment.std_size() == 3, at + "std", three);
-  for (int i = 0; i < augment.std_size(); ++i) {
-    check->Rule(augment.std(i) > 0, at + "std[" + std::to_string(i) + "]", "must be above 0");
-  }
-}
-
-void CheckMask(const MaskRecipe& mask, RecipeChecker* check) {
-  check->Rule(mask.probability() > 0 && mask.probability() <= 1, "data.mask.probability",
-              "must be above 0 and at most 1; RoBERTa has 0.15");
-  check->Rule(mask.keep() >= 0, "data.mask.keep", "must be at least 0");
-  check->Rule(mask.replace() >= 0, "data.mask.replace", "must be at least 0");
-  check->Rule(mask.keep() + mask.replace() <= 1, "data.mask.keep",
-              "and data.mask.replace must be at most 1 together; the rest becomes <mask>");
-}
-
-void CheckData(const Recipe& recipe, RecipeChecker* check) {
-  const DataRecipe& data = recipe.data();
-  check->Rule(data.train_shards_size() > 0, "data.train_shards",
-              "name at least one shard, as train_shards: \"data/train-{000000..000007}.tar\"; "
-              "`weft data pack` makes them");
-  CheckShards("data.train_shards", data.train_shards(), check);
-  CheckShards("data.eval_shards", data.eval_shards(), check);
-  check->Rule(data.image_extensions().find_first_not_of(';') != std::string::npos,
-              "data.image_extensions", "must name at least one extension, as \"jpg;png\"");
-  check->Rule(!data.text_extension().empty(), "data.text_extension", "must not be empty");
-  check->Count("data.loader_threads", true, data.loader_threads(), 1, 1024, "");
-  check->Count("data.prefetch", true, data.prefetch(), 1, 1 << 16, "");
-  check->Rule(!data.conversation().json_extension().empty(), "data.conversation.json_extension",
-              "must not be empty");
-  CheckMask(data.mask(), check);
-  CheckAugment(data.augment(), check);
-  CheckOrder(recipe, check);
 }
 
 void CheckOptimizer(const Recipe& recipe, RecipeChecker* check) {
@@ -262,7 +184,7 @@ std::vector<Violation> RecipeViolations(const Recipe& recipe) {
   CheckTop(filled, &check);
   CheckModelRules(filled, &check);
   CheckBatch(filled, &check);
-  CheckData(filled, &check);
+  CheckDataRules(filled, &check);
   CheckOptimizer(filled, &check);
   CheckEval(filled, &check);
   CheckLayout(filled, &check);
@@ -280,6 +202,10 @@ Status CheckDataFiles(const LoadedRecipe& loaded, FileSystem* fs) {
   const Recipe& recipe = loaded.recipe;
   std::vector<Violation> violations;
   CheckShardFiles("data.train_shards", recipe.data().train_shards(), fs, &violations);
+  for (int i = 0; i < recipe.data().sets_size(); ++i) {
+    CheckShardFiles("data.sets[" + std::to_string(i) + "].shards", recipe.data().sets(i).shards(),
+                    fs, &violations);
+  }
   if (recipe.eval().retrieval()) {
     CheckShardFiles("data.eval_shards", recipe.data().eval_shards(), fs, &violations);
   }

@@ -85,6 +85,9 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"data.augment.std=[1,0,1]", "data.augment.std[1]"},
         Case{"data.augment.jitter_contrast=-1", "data.augment.jitter_contrast"},
         Case{"data.order.chunk=0", "data.order.chunk"},
+        Case{"data.balance.group=1", "data.balance.group"},
+        Case{"data.balance.moved=1.5", "data.balance.moved"},
+        Case{"data.balance.attention=-1", "data.balance.attention"},
         Case{"data.order.lanes=-1", "data.order.lanes"},
         Case{"data.order.lanes=3", "data.order.lanes"}, Case{"optimizer.lr=0", "optimizer.lr"},
         Case{"optimizer.beta1=1", "optimizer.beta1"},
@@ -108,6 +111,56 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"run.max_fruitless_restarts=0", "run.max_fruitless_restarts"},
         Case{"run.hang_floor_s=0", "run.hang_floor_s"},
         Case{"run.collective_timeout_s=-1", "run.collective_timeout_s"}));
+
+// Two sets with weights and a later segment, into which each case puts one fault.
+std::vector<std::string> Mixed(const std::vector<std::string>& changes) {
+  std::vector<std::string> overrides = {"data.train_shards=[]",
+                                        "data.sets[0].name=a",
+                                        "data.sets[0].shards=a.tar",
+                                        "data.sets[0].weight=3",
+                                        "data.sets[1].name=b",
+                                        "data.sets[1].shards=[b.tar, c.tar]",
+                                        "data.sets[1].weight=1",
+                                        "data.mix.segments[0].from_step=4",
+                                        "data.mix.segments[0].weights=[0, 1]"};
+  overrides.insert(overrides.end(), changes.begin(), changes.end());
+  return overrides;
+}
+
+TEST(ValidateRecipe, Mixes) {
+  EXPECT_THAT(BadFields(Mixed({})), ElementsAre());
+  const std::vector<Case> cases = {
+      {"data.train_shards=x.tar", "data.train_shards"},
+      {"data.sets[0].name=a/b", "data.sets[0].name"},
+      {"data.sets[1].name=a", "data.sets[1].name"},
+      {"data.sets[1].shards=[]", "data.sets[1].shards"},
+      {"data.sets[0].weight=0", "data.sets[0].weight"},
+      {"data.sets[0].epochs=2", "data.sets[0].epochs"},
+      {"data.sets[1].text_field=caption", "data.sets[1].text_field"},
+      {"data.mix.segments[0].from_step=0", "data.mix.segments[0].from_step"},
+      {"data.mix.segments[0].weights=[1]", "data.mix.segments[0].weights"},
+      {"data.mix.segments[0].weights=[0, 0]", "data.mix.segments[0].weights"},
+      {"data.mix.segments[0].weights=[1, -1]", "data.mix.segments[0].weights[1]"}};
+  for (const auto& [change, field] : cases)
+    EXPECT_THAT(BadFields(Mixed({change})), ElementsAre(field)) << change;
+  EXPECT_THAT(BadFields({"data.mix.segments[0].from_step=4"}), ElementsAre("data.mix.segments"));
+}
+
+TEST(ValidateRecipe, MixesOfCounts) {
+  const std::vector<std::string> counts = {"data.mix.unit=COUNTS", "data.order.lanes=2",
+                                           "data.sets[0].weight=6", "data.sets[1].weight=2",
+                                           "data.mix.segments[0].weights=[0, 8]"};
+  const auto with = [&](const std::string& change) {
+    std::vector<std::string> changes = counts;
+    changes.push_back(change);
+    return BadFields(Mixed(changes));
+  };
+  EXPECT_THAT(BadFields(Mixed(counts)), ElementsAre());
+  EXPECT_THAT(with("data.order.lanes=0"), ElementsAre("data.order.lanes"));
+  EXPECT_THAT(with("data.sets[0].weight=8"), ElementsAre("data.sets[0].weight"));
+  EXPECT_THAT(with("data.mix.segments[0].weights=[1, 7]"),
+              ElementsAre("data.mix.segments[0].weights", "data.mix.segments[0].weights"));
+}
 
 // Of a family: one violation each, of the field that is named.
 std::vector<std::string> BadFieldsOf(const std::string& model, const std::string& override) {
