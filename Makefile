@@ -9,7 +9,7 @@ export ARGS
 export FUZZ_SECONDS FUZZ_TARGETS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo parity bench-step cuda debug tsan fuzz format check-format lint clean
+.PHONY: help setup build test demo parity bench-step cuda debug tsan fuzz crosscheck format check-format lint clean
 
 help: ## List every target
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -45,6 +45,10 @@ debug: ## Build and test with the address and undefined-behaviour sanitizers
 
 tsan: ## Build and test the libraries without LibTorch with the thread sanitizer
 	@$(MAKE) --no-print-directory test PRESET=tsan
+
+crosscheck: setup ## Compare the formats of shards with webdataset, MosaicML streaming and img2dataset, by hash (build/reports/loader-crosscheck.json)
+	@tools/build.sh $(PRESET) weft
+	@tests/crosscheck/run.sh build/$(PRESET)/bin/weft
 
 fuzz: setup ## Run every fuzz target for FUZZ_SECONDS=60 each, with clang and the sanitizers; a finding fails (FUZZ_TARGETS='fuzz_tar ...' for some)
 	@tools/fuzz.sh

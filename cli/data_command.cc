@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "cli/data_set_commands.h"
+#include "cli/data_tools.h"
 #include "cli/flags.h"
 #include "cli/pack_shapes_command.h"
 #include "cluster/base/clock.h"
@@ -27,6 +28,7 @@
 #include "dataloader/sample_source.h"
 #include "dataloader/shard_file.h"
 #include "dataloader/shard_index.h"
+#include "dataloader/shard_members.h"
 #include "dataloader/text_shard.h"
 #include "dataloader/unicode.h"
 
@@ -44,6 +46,8 @@ constexpr char kUsage[] = R"(weft data: training data
   weft data lint SHARDS                  say what is wrong with shards and what to do
   weft data order SHARDS --batch B       print the training order, or prove that it is exactly once
   weft data exclude MANIFEST --keys FILE take samples out, without touching shards
+  weft data cat SHARDS                   print samples as text, or one member as a file
+  weft data stats SHARDS                 draw sizes of samples, pictures and texts
   weft data vocab --captions-from SHARDS --size N --out FILE
                                          train a BPE vocabulary from the text of shards
 
@@ -195,9 +199,9 @@ void PrintSample(const ShardFile& file, const ShardIndex& index, int64_t sample)
   for (const ShardMember& member : index.members(sample)) {
     const std::string& extension = index.extension(member);
     extensions.push_back(extension);
-    size += member.size;
-    std::string bytes(member.size, '\0');
-    const Status status = file.ReadAt(member.offset, member.size, bytes.data());
+    std::string bytes;
+    const Status status = ReadShardMember(file, index, member, &bytes);
+    size += bytes.size();
     if (!status.ok()) {
       image = status.message();
     } else if (extension == "txt" || extension == "text" || extension == "transcript") {
@@ -391,8 +395,10 @@ int DataCommand(const std::vector<std::string>& args) {
   if (name == "lint") return DataLintCommand(rest);
   if (name == "order") return DataOrderCommand(rest);
   if (name == "exclude") return DataExcludeCommand(rest);
-  const std::string nearest =
-      NearestName(name, {"pack", "inspect", "check", "vocab", "index", "lint", "order", "exclude"});
+  if (name == "cat") return DataCatCommand(rest);
+  if (name == "stats") return DataStatsCommand(rest);
+  const std::string nearest = NearestName(name, {"pack", "inspect", "check", "vocab", "index",
+                                                 "lint", "order", "exclude", "cat", "stats"});
   return ReportError("data",
                      InvalidArgument("unknown command '" + name + "'" +
                                      (nearest.empty() ? "" : "; did you mean `" + nearest + "`?")));

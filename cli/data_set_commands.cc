@@ -13,11 +13,14 @@
 #include "cluster/base/file_system.h"
 #include "cluster/base/text.h"
 #include "dataloader/data_set.h"
+#include "dataloader/energon.h"
 #include "dataloader/image_decode.h"
+#include "dataloader/json_records.h"
 #include "dataloader/manifest.h"
 #include "dataloader/order.h"
 #include "dataloader/sample_source.h"
 #include "dataloader/shard_index.h"
+#include "dataloader/shard_members.h"
 
 namespace weft {
 namespace {
@@ -28,6 +31,7 @@ Status IndexShard(const std::string& path, const std::string& folder, ManifestWr
   std::optional<ShardIndex> index = ShardIndex::MapBeside(*file);
   if (!index) {
     WEFT_ASSIGN_OR_RETURN(index, ShardIndex::BuildWithChecksums(*file));
+    WEFT_RETURN_IF_ERROR(CheckEnergonIndex(path, *index));
     WEFT_RETURN_IF_ERROR(index->WriteBeside(*file));
   }
   if (writer == nullptr) return OkStatus();
@@ -41,15 +45,18 @@ Status IndexShard(const std::string& path, const std::string& folder, ManifestWr
                      places);
 }
 
-Status IndexShards(const std::vector<std::string>& patterns, const std::string& out) {
+Status IndexShards(const std::vector<std::string>& patterns, const std::string& images,
+                   const std::string& out) {
   std::unique_ptr<ManifestWriter> writer;
   if (!out.empty()) {
     WEFT_ASSIGN_OR_RETURN(writer, ManifestWriter::Create(out));
   }
   const TimePoint start = Clock::now();
   const std::vector<std::string> paths = ExpandShardPatterns(patterns);
-  for (const std::string& path : paths)
+  for (const std::string& path : paths) {
+    if (!images.empty()) WEFT_RETURN_IF_ERROR(WriteImageFolder(path, images));
     WEFT_RETURN_IF_ERROR(IndexShard(path, ParentPath(out), writer.get()));
+  }
   std::printf("%zu shards indexed in %s\n", paths.size(),
               HumanSeconds(ToSeconds(Clock::now() - start)).c_str());
   if (!writer) return OkStatus();
@@ -109,8 +116,13 @@ Status LintSample(const ShardFile& file, const ShardIndex& index, int64_t i,
     const std::string& extension = index.extension(member);
     const bool is_image = std::find(images.begin(), images.end(), extension) != images.end();
     if (!is_image && extension != text) continue;
-    bytes.resize(member.size);
-    WEFT_RETURN_IF_ERROR(file.ReadAt(member.offset, bytes.size(), bytes.data()));
+    const Status read = ReadShardMember(file, index, member, &bytes);
+    if (read.code() == StatusCode::kCorruption) {
+      Finding(where, read.message(), "get the file, or exclude the sample: `weft data exclude`",
+              totals);
+      continue;
+    }
+    WEFT_RETURN_IF_ERROR(read);
     if (!is_image) {
       if (bytes.find_first_not_of(" \t\r\n") == std::string::npos)
         Finding(where, "the caption is empty", "exclude it: `weft data exclude`", totals);
@@ -133,6 +145,8 @@ Status LintShard(const std::string& path, const std::vector<std::string>& images
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<ShardFile> file, ShardFile::Open(path));
   WEFT_ASSIGN_OR_RETURN(const ShardIndex index,
                         ShardIndex::Build(*file, CutShards::kKeepWholeSamples));
+  const Status energon = CheckEnergonIndex(path, index);
+  if (!energon.ok()) Finding(path, energon.message(), "Weft itself does not need it", totals);
   ImageDecoder decoder;
   for (int64_t i = 0; i < index.num_samples(); ++i)
     WEFT_RETURN_IF_ERROR(LintSample(*file, index, i, images, text, &decoder, totals));
@@ -264,6 +278,7 @@ Status ExcludeKeys(const std::string& path, const std::string& keys_path) {
 
 int DataIndexCommand(const std::vector<std::string>& args) {
   std::string out;
+  std::string images;
   FlagParser flags("weft data index", "SHARD... [flags]",
                    "Reads each shard once and writes SHARD.index beside it: keys, members and a "
                    "checksum of each sample.\n"
@@ -271,11 +286,14 @@ int DataIndexCommand(const std::vector<std::string>& args) {
                    "data.train_shards can name. A shard whose\n"
                    "index fits is not read again.");
   flags.String("out", &out, "the manifest, NAME.manifest");
+  flags.String("images", &images,
+               "of JSON files: the folder of their pictures, if it is not the JSON's own (it is "
+               "noted in NAME.json.images)");
   flags.Positional(1, SIZE_MAX);
   flags.Example("weft data index 'data/train-{000000..000007}.tar' --out data/train.manifest");
   const ParsedFlags parsed = flags.Parse(args);
   if (parsed.exit_code) return *parsed.exit_code;
-  const Status status = IndexShards(parsed.positional, out);
+  const Status status = IndexShards(parsed.positional, images, out);
   return status.ok() ? 0 : ReportError("data index", status);
 }
 

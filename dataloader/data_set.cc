@@ -5,14 +5,34 @@
 
 #include "cluster/base/file_system.h"
 #include "cluster/base/text.h"
+#include "dataloader/energon.h"
+#include "dataloader/mds_shard.h"
+#include "dataloader/shard_members.h"
 
 namespace weft {
 namespace {
+
+// The shards that another tool's list names: MosaicML's index.json, Energon's .nv-meta/.info.json. Nothing: it is no list.
+std::vector<std::string> ListedShards(const std::string& path, const std::string& name) {
+  std::vector<std::string> paths;
+  if (name == "index.json") {
+    const StatusOr<std::vector<MdsShardEntry>> entries = ReadMdsIndex(path);
+    if (!entries.ok()) return {};
+    for (const MdsShardEntry& entry : *entries) paths.push_back(entry.path);
+  } else if (name == ".info.json") {
+    const StatusOr<std::vector<EnergonShard>> shards = ReadEnergonInfo(path);
+    if (!shards.ok()) return {};
+    for (const EnergonShard& shard : *shards) paths.push_back(shard.path);
+  }
+  return paths;
+}
 
 // The files that `pattern` matches, sorted; a pattern without * and ? and one that matches nothing stay
 // as they are (opening the latter then says that there is no such file). Folders hold no wildcards.
 std::vector<std::string> ExpandGlob(const std::string& pattern) {
   const std::string name = pattern.substr(pattern.find_last_of('/') + 1);
+  const std::vector<std::string> listed = ListedShards(pattern, name);
+  if (!listed.empty()) return listed;
   if (name.find_first_of("*?") == std::string::npos) return {pattern};
   const std::string folder = ParentPath(pattern);
   const StatusOr<std::vector<std::string>> names = PosixFileSystem()->ListDir(folder);
@@ -149,20 +169,29 @@ bool DataSet::Has(int64_t id, std::span<const std::string> extensions) const {
   return false;
 }
 
+std::vector<std::string> DataSet::Extensions(int64_t id) const {
+  const auto [shard, index] = Locate(id);
+  std::vector<std::string> extensions;
+  for (const ShardMember& member : shard->index.members(index))
+    extensions.push_back(shard->index.extension(member));
+  return extensions;
+}
+
+StatusOr<Sample> DataSet::Read(int64_t id) const {
+  const auto [shard, index] = Locate(id);
+  return ReadSample(*shard->file, shard->index, index);
+}
+
 Status DataSet::ReadMember(int64_t id, std::span<const std::string> extensions,
                            std::string* bytes) const {
   const auto [shard, index] = Locate(id);
   for (const std::string& extension : extensions) {
     const ShardMember* member = shard->index.Find(index, extension);
     if (member == nullptr) continue;
-    bytes->resize(member->size);
-    return shard->file->ReadAt(member->offset, member->size, bytes->data());
+    return ReadShardMember(*shard->file, shard->index, *member, bytes);
   }
-  std::vector<std::string> has;
-  for (const ShardMember& member : shard->index.members(index))
-    has.push_back("." + shard->index.extension(member));
   return Corruption("no member ." + Join({extensions.begin(), extensions.end()}, " or .") +
-                    " (it has " + Join(has, ", ") + ")");
+                    " (it has ." + Join(Extensions(id), ", .") + ")");
 }
 
 std::string DataSet::ComputeManifestHash() const {

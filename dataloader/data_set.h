@@ -14,6 +14,7 @@
 #include "cluster/base/status.h"
 #include "dataloader/manifest.h"
 #include "dataloader/picture_check.h"
+#include "dataloader/sample.h"
 #include "dataloader/shard_file.h"
 #include "dataloader/shard_index.h"
 
@@ -21,8 +22,9 @@ namespace weft {
 
 class DataSet {
  public:
-  // `patterns` are paths or brace patterns ("train-{000000..000007}.tar"), also with * and ?, also
-  // joined by "::"; or one manifest ("train.manifest"). `what` names the recipe's field in errors. A shard whose flat index
+  // `patterns` are paths or brace patterns ("train-{000000..000007}.tar"), also with * and ?, also joined by "::"; or the
+  // lists that other tools keep (MosaicML's DIR/index.json, Energon's DIR/.nv-meta/.info.json); or one manifest
+  // ("train.manifest"). `what` names the recipe's field in errors. A shard whose flat index
   // is beside it is not scanned.
   static StatusOr<std::unique_ptr<DataSet>> Open(const std::vector<std::string>& patterns,
                                                  const std::string& what);
@@ -45,6 +47,10 @@ class DataSet {
   bool pictures_checked() const { return pictures_checked_; }
   // REQUIRES: pictures_checked().
   bool HasBadPicture(int64_t id) const;
+  // The extensions of the sample's members, in the order of the shard.
+  std::vector<std::string> Extensions(int64_t id) const;
+  // All of the sample, sorted by what it is.
+  StatusOr<Sample> Read(int64_t id) const;
   // The bytes of the first of `extensions` that the sample has. Reuses the string's memory.
   Status ReadMember(int64_t id, std::span<const std::string> extensions, std::string* bytes) const;
 

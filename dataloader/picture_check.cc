@@ -9,6 +9,7 @@
 #include "cluster/base/mutex.h"
 #include "cluster/base/text.h"
 #include "dataloader/image_decode.h"
+#include "dataloader/shard_members.h"
 
 namespace weft {
 namespace {
@@ -29,8 +30,10 @@ StatusOr<bool> IsGood(const ShardFile& file, const ShardIndex& index, int64_t sa
   for (const std::string& extension : extensions) {
     const ShardMember* member = index.Find(sample, extension);
     if (member == nullptr) continue;
-    std::string bytes(member->size, '\0');
-    WEFT_RETURN_IF_ERROR(file.ReadAt(member->offset, bytes.size(), bytes.data()));
+    std::string bytes;
+    const Status read = ReadShardMember(file, index, *member, &bytes);
+    if (read.code() == StatusCode::kCorruption) return false;
+    WEFT_RETURN_IF_ERROR(read);
     Image image;
     return decoder->Decode(bytes, 1, &image).ok();
   }

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -52,6 +53,35 @@ Status WriteAll(int fd, const char* data, size_t size) {
   return OkStatus();
 }
 
+// The whole zstd file `path` (already open as `fd`), of one frame or more, as an unlinked temporary file.
+StatusOr<int> InflateZstd(const std::string& path, int fd) {
+  WEFT_ASSIGN_OR_RETURN(const int out_fd, UnlinkedTemporaryFile());
+  FdHolder out(out_fd);
+  const std::unique_ptr<ZSTD_DCtx, size_t (*)(ZSTD_DCtx*)> context(ZSTD_createDCtx(),
+                                                                   ZSTD_freeDCtx);
+  if (!context) return ResourceExhausted(path + ": no memory to inflate it");
+  std::vector<char> in_bytes(ZSTD_DStreamInSize());
+  std::vector<char> out_bytes(ZSTD_DStreamOutSize());
+  size_t left = 0;  // 0: at the end of a frame
+  for (uint64_t at = 0;;) {
+    const ssize_t n = ::pread(fd, in_bytes.data(), in_bytes.size(), static_cast<off_t>(at));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return ErrnoStatus("read shard " + path, errno);
+    if (n == 0) break;
+    at += static_cast<uint64_t>(n);
+    ZSTD_inBuffer in = {in_bytes.data(), static_cast<size_t>(n), 0};
+    while (in.pos < in.size) {
+      ZSTD_outBuffer piece = {out_bytes.data(), out_bytes.size(), 0};
+      left = ZSTD_decompressStream(context.get(), &piece, &in);
+      if (ZSTD_isError(left))
+        return Corruption(path + ": broken zstd stream: " + ZSTD_getErrorName(left));
+      WEFT_RETURN_IF_ERROR(WriteAll(out.get(), out_bytes.data(), piece.pos));
+    }
+  }
+  if (left != 0) return Corruption(path + ": the zstd stream ends too early (was the file cut?)");
+  return out.Release();
+}
+
 // The whole gzip file `path` (already open as `fd`) as an unlinked temporary file.
 StatusOr<int> Inflate(const std::string& path, int fd) {
   WEFT_ASSIGN_OR_RETURN(const int out_fd, UnlinkedTemporaryFile());
@@ -89,10 +119,13 @@ StatusOr<std::unique_ptr<ShardFile>> ShardFile::Open(const std::string& path) {
   if (!S_ISREG(st.st_mode)) return InvalidArgument("shard " + path + " is not a regular file");
   const auto disk_bytes = static_cast<uint64_t>(st.st_size);
   const int64_t disk_time = int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec;
-  unsigned char magic[2] = {};
+  char magic[4] = {};
+  const ssize_t magic_size = ::pread(fd.get(), magic, sizeof magic, 0);
+  const std::string_view head(magic, static_cast<size_t>(std::max<ssize_t>(magic_size, 0)));
+  const bool zstd = head == "\x28\xB5\x2F\xFD";
   int use_fd = -1;
-  if (::pread(fd.get(), magic, 2, 0) == 2 && magic[0] == 0x1F && magic[1] == 0x8B) {
-    WEFT_ASSIGN_OR_RETURN(use_fd, Inflate(path, fd.get()));
+  if (zstd || head.starts_with("\x1F\x8B")) {
+    WEFT_ASSIGN_OR_RETURN(use_fd, zstd ? InflateZstd(path, fd.get()) : Inflate(path, fd.get()));
     if (::fstat(use_fd, &st) != 0) {
       ::close(use_fd);
       return ErrnoStatus("stat shard " + path, errno);

@@ -1,7 +1,7 @@
-// A shard's bytes, read at offsets. A gzip'ed shard (magic 1F 8B, whatever its name) is inflated once into an unlinked
-// temporary file, because samples are read in any order.
+// A shard's bytes, read at offsets. A shard compressed with gzip or zstd (told by its first bytes, whatever its name) is
+// inflated once into an unlinked temporary file, because samples are read in any order.
 //
-// Errors: NotFound, InvalidArgument (permission), Unavailable (I/O), Corruption (a read past the end, a broken gzip
+// Errors: NotFound, InvalidArgument (permission), Unavailable (I/O), Corruption (a read past the end, a broken compressed
 // stream); messages name the shard. Thread rule: reads are safe from any thread.
 #pragma once
 
@@ -20,7 +20,7 @@ class ShardBytes {
  public:
   virtual ~ShardBytes() = default;
   virtual const std::string& path() const = 0;
-  // Bytes of the tar, after inflating.
+  // After inflating.
   virtual uint64_t size() const = 0;
   // Exactly `size` bytes from `offset`.
   virtual Status ReadAt(uint64_t offset, size_t size, void* out) const = 0;

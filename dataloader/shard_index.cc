@@ -2,14 +2,16 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 #include <utility>
 
 #include "cluster/base/file_system.h"
 #include "cluster/base/hash.h"
 #include "cluster/base/text.h"
+#include "dataloader/json_records.h"
 #include "dataloader/mapped_file.h"
+#include "dataloader/mds_shard.h"
 #include "dataloader/read_ahead.h"
+#include "dataloader/shard_index_builder.h"
 #include "dataloader/tar_reader.h"
 
 namespace weft {
@@ -26,7 +28,7 @@ struct IndexHead {
   uint64_t key_bytes;
   uint32_t extension_bytes;
   uint32_t contents_crc;
-  uint32_t reserved;  // 0
+  uint32_t format;
   uint32_t head_crc;  // CRC32C of what stands before it
 };
 static_assert(sizeof(IndexHead) == 72);
@@ -41,120 +43,57 @@ std::string_view AsBytes(std::span<const T> items) {
   return {reinterpret_cast<const char*>(items.data()), items.size_bytes()};
 }
 
+Status AddTarSamples(const ShardBytes& bytes, ShardIndexBuilder* builder) {
+  TarReader reader(bytes);
+  std::string key;
+  std::string extension;
+  while (true) {
+    WEFT_ASSIGN_OR_RETURN(const std::optional<TarMember> member, reader.Next());
+    if (!member) return OkStatus();
+    if (!SplitMemberName(member->name, &key, &extension)) continue;
+    if (builder->empty() || builder->last_key() != key)
+      WEFT_RETURN_IF_ERROR(builder->BeginSample(key, member->begin));
+    WEFT_RETURN_IF_ERROR(builder->AddMember(extension, member->data_offset, member->size));
+  }
+}
+
+// What is none of the others is taken as a tar, whose reader says what is wrong.
+ShardFormat SniffFormat(const ShardBytes& bytes) {
+  if (LooksLikeTar(bytes)) return ShardFormat::kTar;
+  if (LooksLikeMds(bytes)) return ShardFormat::kMds;
+  return LooksLikeJson(bytes) ? ShardFormat::kJson : ShardFormat::kTar;
+}
+
 }  // namespace
 
-struct ShardIndex::Arrays {
-  std::vector<IndexedSample> samples;
-  std::vector<ShardMember> members;
-  std::string keys;
-};
-
-// Takes members in the order of the tar.
-class ShardIndex::Builder {
- public:
-  Builder(const ShardFile& file, const ShardBytes& bytes, bool checksums)
-      : file_(file), bytes_(bytes), checksums_(checksums) {}
-
-  Status Add(const TarMember& member) {
-    std::string key;
-    std::string extension;
-    if (!SplitMemberName(member.name, &key, &extension)) return OkStatus();
-    if (arrays_->samples.empty() || LastKey() != key) {
-      if (key.size() > std::numeric_limits<uint16_t>::max())
-        return Error(member.begin, "a key of " + std::to_string(key.size()) + " bytes");
-      arrays_->samples.push_back({member.begin, 0, 0, arrays_->keys.size(),
-                                  static_cast<uint32_t>(arrays_->members.size()),
-                                  static_cast<uint16_t>(key.size()), 0});
-      arrays_->keys += key;
-    }
-    IndexedSample& sample = arrays_->samples.back();
-    const uint32_t id = ExtensionId(extension);
-    for (size_t i = sample.first_member; i < arrays_->members.size(); ++i) {
-      if (arrays_->members[i].extension != id) continue;
-      return Error(member.data_offset, "sample '" + key + "' has two members ." + extension +
-                                           " (two samples with one key, one after the other?)");
-    }
-    const uint64_t end = member.data_offset + member.size - sample.begin;
-    if (end > std::numeric_limits<uint32_t>::max())
-      return Error(sample.begin, "sample '" + key + "' has more than 4 GiB");
-    if (sample.num_members == std::numeric_limits<uint16_t>::max())
-      return Error(sample.begin, "sample '" + key + "' has too many members");
-    if (checksums_) {
-      WEFT_ASSIGN_OR_RETURN(
-          sample.crc, bytes_.Checksum(sample.begin + sample.size, end - sample.size, sample.crc));
-    }
-    sample.size = static_cast<uint32_t>(end);
-    arrays_->members.push_back({member.data_offset, static_cast<uint32_t>(member.size), id});
-    ++sample.num_members;
-    return OkStatus();
-  }
-
-  // The last sample's other members may have been cut off.
-  void DropLast() {
-    if (!arrays_->samples.empty()) arrays_->samples.pop_back();
-  }
-
-  ShardIndex Finish(Status cut) {
-    ShardIndex index;
-    index.samples_ = arrays_->samples;
-    index.members_ = arrays_->members;
-    index.keys_ = arrays_->keys;
-    index.extensions_ = std::move(extensions_);
-    index.cut_ = std::move(cut);
-    index.storage_ = arrays_;
-    index.contents_crc_ = index.ComputeContentsCrc();
-    return index;
-  }
-
- private:
-  Status Error(uint64_t offset, const std::string& what) const {
-    return Corruption("shard " + file_.path() + ", byte " + std::to_string(offset) + ": " + what);
-  }
-
-  std::string_view LastKey() const {
-    const IndexedSample& sample = arrays_->samples.back();
-    return std::string_view(arrays_->keys).substr(sample.key_begin, sample.key_size);
-  }
-
-  uint32_t ExtensionId(const std::string& extension) {
-    const auto found = std::find(extensions_.begin(), extensions_.end(), extension);
-    const auto id = static_cast<uint32_t>(found - extensions_.begin());
-    if (found == extensions_.end()) extensions_.push_back(extension);
-    return id;
-  }
-
-  const ShardFile& file_;
-  const ShardBytes& bytes_;
-  const bool checksums_;
-  std::shared_ptr<Arrays> arrays_ = std::make_shared<Arrays>();
-  std::vector<std::string> extensions_;
-};
-
 StatusOr<ShardIndex> ShardIndex::Build(const ShardFile& file, CutShards cut_shards) {
-  return Build(file, file, cut_shards, false);
+  return Build(file, cut_shards, false);
 }
 
 StatusOr<ShardIndex> ShardIndex::BuildWithChecksums(const ShardFile& file, CutShards cut_shards) {
   const ReadAhead ahead(file);
-  return Build(file, ahead, cut_shards, true);
+  return Build(ahead, cut_shards, true);
 }
 
-StatusOr<ShardIndex> ShardIndex::Build(const ShardFile& file, const ShardBytes& bytes,
-                                       CutShards cut_shards, bool checksums) {
-  Builder builder(file, bytes, checksums);
-  TarReader reader(bytes);
+StatusOr<ShardIndex> ShardIndex::Build(const ShardBytes& bytes, CutShards cut_shards,
+                                       bool checksums) {
+  const ShardFormat format = SniffFormat(bytes);
+  ShardIndexBuilder builder(bytes, format, checksums);
   Status cut;
-  while (true) {
-    StatusOr<std::optional<TarMember>> member = reader.Next();
-    if (!member.ok()) {
-      if (cut_shards == CutShards::kRefuse) return member.status();
-      cut = member.status();
-      builder.DropLast();
+  switch (format) {
+    case ShardFormat::kTar:
+      cut = AddTarSamples(bytes, &builder);
       break;
-    }
-    if (!member->has_value()) break;
-    WEFT_RETURN_IF_ERROR(builder.Add(**member));
+    case ShardFormat::kMds:
+      cut = AddMdsSamples(bytes, &builder);
+      break;
+    case ShardFormat::kJson:
+      cut = AddJsonSamples(bytes, &builder);
+      break;
   }
+  if (!cut.ok() && (cut_shards == CutShards::kRefuse || cut.code() != StatusCode::kCorruption))
+    return cut;
+  if (!cut.ok()) builder.DropLast();
   return builder.Finish(cut);
 }
 
@@ -170,6 +109,7 @@ Status ShardIndex::WriteBeside(const ShardFile& file) const {
   head.key_bytes = keys_.size();
   head.extension_bytes = static_cast<uint32_t>(extensions.size());
   head.contents_crc = contents_crc_;
+  head.format = static_cast<uint32_t>(format_);
   head.head_crc = HeadCrc(head);
   std::string bytes(reinterpret_cast<const char*>(&head), sizeof head);
   bytes += AsBytes(samples_);
@@ -187,7 +127,8 @@ std::optional<ShardIndex> ShardIndex::MapBeside(const ShardFile& file) {
   std::memcpy(&head, at, sizeof head);
   if (std::memcmp(head.magic, kMagic, sizeof head.magic) != 0 || head.head_crc != HeadCrc(head) ||
       head.shard_bytes != file.disk_bytes() || head.shard_time != file.disk_time() ||
-      head.inflated_bytes != file.size()) {
+      head.inflated_bytes != file.size() ||
+      head.format > static_cast<uint32_t>(ShardFormat::kJson)) {
     return std::nullopt;
   }
   // Each of them is at most the file, so the sum below does not wrap.
@@ -197,6 +138,7 @@ std::optional<ShardIndex> ShardIndex::MapBeside(const ShardFile& file) {
       head.samples * sizeof(IndexedSample) + head.members * sizeof(ShardMember) + head.key_bytes;
   if ((*mapped)->size() != sizeof head + arrays + head.extension_bytes) return std::nullopt;
   ShardIndex index;
+  index.format_ = static_cast<ShardFormat>(head.format);
   at += sizeof head;
   index.samples_ = {reinterpret_cast<const IndexedSample*>(at), head.samples};
   at += index.samples_.size_bytes();

@@ -1,6 +1,7 @@
 // What lies where in one shard: per sample its key, its bytes and its members (extension, offset, size), found by reading
-// headers, or mapped from the flat index that `weft data index` keeps beside a shard. A sample is a maximal run of
-// consecutive members with one key (dataloader/FORMAT.md).
+// headers, or mapped from the flat index that `weft data index` keeps beside a shard. The format is told by the first bytes:
+// a tar, where a sample is a maximal run of consecutive members with one key, MosaicML's MDS (mds_shard.h), or JSON records
+// (json_records.h); dataloader/FORMAT.md.
 //
 // Errors: Corruption, with the shard's name and the byte. Thread rule: immutable once built.
 #pragma once
@@ -39,6 +40,8 @@ struct IndexedSample {
 };
 static_assert(sizeof(IndexedSample) == 32);
 
+enum class ShardFormat : uint32_t { kTar = 0, kMds = 1, kJson = 2 };
+
 enum class CutShards {
   kRefuse,  // an error
   // Keep the samples that are certainly whole; `cut()` holds the error. For looking at what is left.
@@ -59,6 +62,7 @@ class ShardIndex {
   // Mapped. Nothing: there is none, or it is of another file (its size or time differ), or it is broken.
   static std::optional<ShardIndex> MapBeside(const ShardFile& file);
 
+  ShardFormat format() const { return format_; }
   int64_t num_samples() const { return static_cast<int64_t>(samples_.size()); }
   std::string_view key(int64_t sample) const;
   std::span<const ShardMember> members(int64_t sample) const;
@@ -76,15 +80,19 @@ class ShardIndex {
   const Status& cut() const { return cut_; }
 
  private:
-  struct Arrays;
-  class Builder;
+  friend class ShardIndexBuilder;
+  struct Arrays {
+    std::vector<IndexedSample> samples;
+    std::vector<ShardMember> members;
+    std::string keys;
+  };
 
-  static StatusOr<ShardIndex> Build(const ShardFile& file, const ShardBytes& bytes,
-                                    CutShards cut_shards, bool checksums);
+  static StatusOr<ShardIndex> Build(const ShardBytes& bytes, CutShards cut_shards, bool checksums);
   uint32_t ComputeContentsCrc() const;
   // Whether all that samples and members name lies inside.
   bool IsSound() const;
 
+  ShardFormat format_ = ShardFormat::kTar;
   std::span<const IndexedSample> samples_;
   std::span<const ShardMember> members_;
   std::string_view keys_;

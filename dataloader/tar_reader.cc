@@ -194,6 +194,12 @@ StatusOr<std::optional<TarMember>> TarReader::Next() {
   }
 }
 
+bool LooksLikeTar(const ShardBytes& bytes) {
+  char block[kBlock];
+  if (bytes.size() < kBlock || !bytes.ReadAt(0, kBlock, block).ok()) return false;
+  return IsZero(block) || ChecksumMatches(block);
+}
+
 bool SplitMemberName(std::string_view name, std::string* key, std::string* extension) {
   const size_t first_slash = name.find('/');
   const std::string_view top = name.substr(0, first_slash);

@@ -59,6 +59,9 @@ class TarReader {
   Overrides global_;
 };
 
+// Whether the file begins with a tar header, or with the zero blocks of an empty tar.
+bool LooksLikeTar(const ShardBytes& bytes);
+
 // WebDataset's rule (`^((?:.*/|)[^.]+)[.]([^/]*)$`): the key is the directory and the base name up to its first dot, the
 // extension is the rest, lower-cased. False if the name has no such form or is one of the `__meta__` names.
 bool SplitMemberName(std::string_view name, std::string* key, std::string* extension);
