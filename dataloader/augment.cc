@@ -11,6 +11,7 @@ constexpr uint64_t kTries = 10;
 // Elements of a sample's draws: 4 a try of the crop, then these.
 constexpr uint64_t kFlipElement = 64;
 constexpr uint64_t kJitterElement = 65;
+constexpr uint64_t kRandAugmentElement = 128;
 
 // Python's round(): half to even, which is the default rounding mode.
 int Round(double x) { return static_cast<int>(std::nearbyint(x)); }
@@ -56,17 +57,6 @@ double DrawFactor(double strength, const KeyedRandom& random, uint64_t id, uint6
   return low + (1 + strength - low) * random.Uniform(id, element);
 }
 
-// ITU-R 601 luma, as Pillow computes it.
-int Luma(int r, int g, int b) { return (r * 19595 + g * 38470 + b * 7471 + 0x8000) >> 16; }
-
-// other + factor * (value - other), with the factor in 16 fraction bits.
-uint8_t Blend(int value, int other, int64_t factor) {
-  const int64_t mixed = other + ((factor * (value - other) + 0x8000) >> 16);
-  return static_cast<uint8_t>(std::clamp<int64_t>(mixed, 0, 255));
-}
-
-int64_t FixedFactor(double factor) { return std::llround(factor * 65536); }
-
 Status CheckField(bool good, const char* field, double value, const char* rule) {
   if (good) return OkStatus();
   return InvalidArgument(std::string("data.augment.") + field + ": " + std::to_string(value) + " " +
@@ -99,16 +89,23 @@ Status ValidateAugment(const AugmentRecipe& recipe) {
                                   recipe.jitter_brightness(), "is negative"));
   WEFT_RETURN_IF_ERROR(CheckField(recipe.jitter_contrast() >= 0, "jitter_contrast",
                                   recipe.jitter_contrast(), "is negative"));
-  return CheckField(recipe.jitter_saturation() >= 0, "jitter_saturation",
-                    recipe.jitter_saturation(), "is negative");
+  WEFT_RETURN_IF_ERROR(CheckField(recipe.jitter_saturation() >= 0, "jitter_saturation",
+                                  recipe.jitter_saturation(), "is negative"));
+  return CheckField(recipe.min_rows() > 0 && recipe.min_rows() <= 1, "min_rows", recipe.min_rows(),
+                    "is not in (0, 1]");
 }
 
 Augmentation DrawAugmentation(const AugmentRecipe& recipe, const KeyedRandom& random,
                               uint64_t sample_id, int width, int height) {
   Augmentation out;
-  out.center = recipe.scale_min() == 1 && recipe.scale_max() == 1 && recipe.ratio_min() == 1 &&
-               recipe.ratio_max() == 1;
-  if (!out.center) DrawCrop(recipe, random, sample_id, width, height, &out);
+  const bool whole = recipe.scale_min() == 1 && recipe.scale_max() == 1 &&
+                     recipe.ratio_min() == 1 && recipe.ratio_max() == 1;
+  if (whole) {
+    out.fit = Fit::kCentre;
+  } else {
+    DrawCrop(recipe, random, sample_id, width, height, &out);
+  }
+  out.ops = DrawRandAugment(recipe.rand_augment(), random, sample_id, kRandAugmentElement);
   out.flip = random.Uniform(sample_id, kFlipElement) < recipe.flip_probability();
   out.brightness = DrawFactor(recipe.jitter_brightness(), random, sample_id, kJitterElement);
   out.contrast = DrawFactor(recipe.jitter_contrast(), random, sample_id, kJitterElement + 1);
@@ -116,53 +113,41 @@ Augmentation DrawAugmentation(const AugmentRecipe& recipe, const KeyedRandom& ra
   return out;
 }
 
-void JitterColors(const Augmentation& augmentation, int64_t pixels, uint8_t* planes) {
-  const auto n = static_cast<size_t>(pixels);
-  uint8_t* r = planes;
-  uint8_t* g = planes + n;
-  uint8_t* b = planes + 2 * n;
-  if (augmentation.brightness != 1) {
-    const int64_t factor = FixedFactor(augmentation.brightness);
-    for (size_t i = 0; i < 3 * n; ++i) planes[i] = Blend(planes[i], 0, factor);
-  }
-  if (augmentation.contrast != 1) {
-    const int64_t factor = FixedFactor(augmentation.contrast);
-    int64_t sum = 0;
-    for (size_t i = 0; i < n; ++i) sum += Luma(r[i], g[i], b[i]);
-    const auto mean = static_cast<int>((sum + pixels / 2) / pixels);
-    for (size_t i = 0; i < 3 * n; ++i) planes[i] = Blend(planes[i], mean, factor);
-  }
-  if (augmentation.saturation != 1) {
-    const int64_t factor = FixedFactor(augmentation.saturation);
-    for (size_t i = 0; i < n; ++i) {
-      const int gray = Luma(r[i], g[i], b[i]);
-      r[i] = Blend(r[i], gray, factor);
-      g[i] = Blend(g[i], gray, factor);
-      b[i] = Blend(b[i], gray, factor);
-    }
-  }
+void JitterColors(const Augmentation& augmentation, const PixelPlanes& planes) {
+  if (augmentation.brightness != 1) AdjustBrightness(augmentation.brightness, planes);
+  if (augmentation.contrast != 1) AdjustContrast(augmentation.contrast, planes);
+  if (augmentation.saturation != 1) AdjustSaturation(augmentation.saturation, planes);
 }
+
+ImageCooker::ImageCooker(const AugmentRecipe& recipe)
+    : mode_(recipe.image_mode()),
+      squash_(recipe.eval_resize() == AugmentRecipe::SQUASH),
+      decoder_({.drop_alpha = recipe.alpha() == AugmentRecipe::DROP,
+                .apply_exif = recipe.exif() == AugmentRecipe::APPLY,
+                .min_rows = recipe.min_rows()}) {}
 
 Status ImageCooker::CookForTraining(std::string_view bytes, const AugmentRecipe& recipe,
                                     const KeyedRandom& random, uint64_t sample_id, int size,
                                     uint8_t* planes) {
-  WEFT_ASSIGN_OR_RETURN(const ImageInfo info, ReadImageInfo(bytes));
+  WEFT_ASSIGN_OR_RETURN(const ImageInfo info, decoder_.Info(bytes));
   return Cook(bytes, info, DrawAugmentation(recipe, random, sample_id, info.width, info.height),
               size, planes);
 }
 
 Status ImageCooker::CookForEval(std::string_view bytes, int size, uint8_t* planes) {
-  WEFT_ASSIGN_OR_RETURN(const ImageInfo info, ReadImageInfo(bytes));
-  Augmentation center;
-  center.center = true;
-  return Cook(bytes, info, center, size, planes);
+  WEFT_ASSIGN_OR_RETURN(const ImageInfo info, decoder_.Info(bytes));
+  Augmentation whole;
+  whole.fit = squash_ ? Fit::kBox : Fit::kCentre;
+  whole.width = info.width;
+  whole.height = info.height;
+  return Cook(bytes, info, whole, size, planes);
 }
 
 Status ImageCooker::CookPadded(std::string_view bytes, const std::array<uint8_t, 3>& colour,
                                int size, uint8_t* planes) {
-  WEFT_ASSIGN_OR_RETURN(const ImageInfo info, ReadImageInfo(bytes));
+  WEFT_ASSIGN_OR_RETURN(const ImageInfo info, decoder_.Info(bytes));
   const int longer = std::max(info.width, info.height);
-  WEFT_RETURN_IF_ERROR(decoder_.Decode(bytes, Shrink(longer, size), &image_));
+  WEFT_RETURN_IF_ERROR(decoder_.Decode(bytes, ChooseShrink(info, longer, size), &image_));
   const int side = std::max(image_.width, image_.height);
   const auto row_bytes = 3 * static_cast<size_t>(side);
   square_.width = side;
@@ -181,23 +166,38 @@ Status ImageCooker::CookPadded(std::string_view bytes, const std::array<uint8_t,
   return OkStatus();
 }
 
-Status ImageCooker::Cook(std::string_view bytes, const ImageInfo& info,
-                         const Augmentation& augmentation, int size, uint8_t* planes) {
+int ImageCooker::ChooseShrink(const ImageInfo& info, double needed, int size) const {
+  return info.format == ImageFormat::kJpeg && mode_ != ImageMode::EXACT ? Shrink(needed, size) : 1;
+}
+
+ImageCooker::Geometry ImageCooker::Place(const ImageInfo& info, const Augmentation& augmentation,
+                                         int size) const {
+  Geometry out;
   const int shorter = std::min(info.width, info.height);
-  const int needed =
-      augmentation.center ? shorter : std::min(augmentation.width, augmentation.height);
-  WEFT_RETURN_IF_ERROR(decoder_.Decode(bytes, Shrink(needed, size), &image_));
-  ResizeAxis x;
-  ResizeAxis y;
-  if (augmentation.center) {
+  const int needed = augmentation.fit == Fit::kCentre
+                         ? shorter
+                         : std::min(augmentation.width, augmentation.height);
+  out.shrink = ChooseShrink(info, needed, size);
+  const int width = (info.width + out.shrink - 1) / out.shrink;
+  const int height = (info.height + out.shrink - 1) / out.shrink;
+  if (augmentation.fit == Fit::kCentre) {
     // torchvision: the longer side becomes int(size * longer / shorter), the crop starts at round((longer - size) / 2).
     const auto axis = [&](int length, int extent) {
       const int full = static_cast<int>(static_cast<int64_t>(size) * length / shorter);
       return ResizeAxis{0,    static_cast<double>(extent), 0,   extent,
                         full, Round((full - size) / 2.0),  size};
     };
-    x = axis(info.width, image_.width);
-    y = axis(info.height, image_.height);
+    out.x = axis(info.width, width);
+    out.y = axis(info.height, height);
+  } else if (mode_ == ImageMode::EXACT) {
+    // Pillow cuts the box out first: nothing beside it has a say, and it begins at 0.
+    const auto axis = [&](int length) {
+      return ResizeAxis{0, static_cast<double>(length), 0, length, size, 0, size};
+    };
+    out.x = axis(augmentation.width);
+    out.y = axis(augmentation.height);
+    out.left = augmentation.left;
+    out.top = augmentation.top;
   } else {
     // The box in the decoded image, which may be a shrunken one; whole pixels that it touches are looked at.
     const auto axis = [&](int begin, int length, int extent, int full_extent) {
@@ -207,11 +207,73 @@ Status ImageCooker::Cook(std::string_view bytes, const ImageInfo& info,
       return ResizeAxis{
           first, last, static_cast<int>(first), static_cast<int>(std::ceil(last)), size, 0, size};
     };
-    x = axis(augmentation.left, augmentation.width, image_.width, info.width);
-    y = axis(augmentation.top, augmentation.height, image_.height, info.height);
+    out.x = axis(augmentation.left, augmentation.width, width, info.width);
+    out.y = axis(augmentation.top, augmentation.height, height, info.height);
   }
-  resizer_.ToPlanes(image_, x, y, ResizeFilter::kBicubic, augmentation.flip, planes);
-  JitterColors(augmentation, static_cast<int64_t>(size) * size, planes);
+  return out;
+}
+
+bool ImageCooker::CookYcc(std::string_view bytes, const Geometry& geometry, bool flip,
+                          uint8_t* planes) {
+  jpeg::BaselineDecoder* jpeg = decoder_.OpenBaseline(bytes);
+  if (jpeg == nullptr || jpeg->num_planes() != 3) return false;
+  jpeg->ChooseShrink(geometry.shrink);
+  const int step_x = jpeg->chroma_step_x();
+  const int step_y = jpeg->chroma_step_y();
+  resizer_.Plan(geometry.x, geometry.y, ResizeFilter::kBicubic);
+  // A chroma sample stands for `step` pixels.
+  const auto chroma = [](ResizeAxis axis, int step) {
+    axis.begin /= step;
+    axis.end /= step;
+    axis.clip_begin /= step;
+    axis.clip_end = (axis.clip_end + step - 1) / step;
+    return axis;
+  };
+  chroma_resizer_.Plan(chroma(geometry.x, step_x), chroma(geometry.y, step_y),
+                       ResizeFilter::kBicubic);
+  const jpeg::Box luma_box = resizer_.needed();
+  const jpeg::Box chroma_box = chroma_resizer_.needed();
+  // The picture may end in the middle of a chroma sample.
+  const jpeg::Box box{std::min(luma_box.left, chroma_box.left * step_x),
+                      std::min(luma_box.top, chroma_box.top * step_y),
+                      std::max(luma_box.right, chroma_box.right * step_x - (step_x - 1)),
+                      std::max(luma_box.bottom, chroma_box.bottom * step_y - (step_y - 1))};
+  if (!jpeg->Decode(geometry.shrink, box)) return false;
+  const size_t pixels =
+      static_cast<size_t>(geometry.x.out_size) * static_cast<size_t>(geometry.y.out_size);
+  ycc_.resize(3 * pixels);
+  for (int c = 0; c < 3; ++c) {
+    const jpeg::Plane& plane = jpeg->plane(c);
+    (c == 0 ? resizer_ : chroma_resizer_)
+        .Resize({plane.rows, plane.stride, 0, plane.top}, flip,
+                ycc_.data() + static_cast<size_t>(c) * pixels);
+  }
+  jpeg::YccToRgb(ycc_.data(), ycc_.data() + pixels, ycc_.data() + 2 * pixels,
+                 static_cast<int>(pixels), planes, planes + pixels, planes + 2 * pixels);
+  return true;
+}
+
+Status ImageCooker::Cook(std::string_view bytes, const ImageInfo& info,
+                         const Augmentation& augmentation, int size, uint8_t* planes) {
+  const Geometry geometry = Place(info, augmentation, size);
+  const int64_t pixels = static_cast<int64_t>(size) * size;
+  const bool is_jpeg = info.format == ImageFormat::kJpeg;
+  if (!(mode_ == ImageMode::FAST && is_jpeg &&
+        CookYcc(bytes, geometry, augmentation.flip, planes))) {
+    resizer_.Plan(geometry.x, geometry.y, ResizeFilter::kBicubic);
+    const jpeg::Box needed = resizer_.needed();
+    const jpeg::Box box{needed.left + geometry.left, needed.top + geometry.top,
+                        needed.right + geometry.left, needed.bottom + geometry.top};
+    WEFT_RETURN_IF_ERROR(decoder_.DecodeBox(bytes, geometry.shrink, box, &box_));
+    for (size_t c = 0; c < 3; ++c) {
+      const PlaneView view{box_.plane(c), static_cast<size_t>(box.width()), needed.left,
+                           needed.top};
+      resizer_.Resize(view, augmentation.flip, planes + c * static_cast<size_t>(pixels));
+    }
+  }
+  const PixelPlanes whole{planes, size, size};
+  for (const DrawnOp& op : augmentation.ops) ApplyOp(op, whole, &scratch_);
+  JitterColors(augmentation, whole);
   return OkStatus();
 }
 

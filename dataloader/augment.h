@@ -7,11 +7,13 @@
 #include <array>
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "cluster/base/philox.h"
 #include "cluster/base/status.h"
 #include "cluster/config/recipe.pb.h"
 #include "dataloader/image_decode.h"
+#include "dataloader/rand_augment.h"
 #include "dataloader/resize.h"
 
 namespace weft {
@@ -19,10 +21,14 @@ namespace weft {
 // Errors: InvalidArgument, naming the field of data.augment.
 Status ValidateAugment(const AugmentRecipe& recipe);
 
+enum class Fit {
+  kBox,     // the crop box
+  kCentre,  // the shorter side is resized, the middle cut out
+};
+
 // What is done to one image of one size.
 struct Augmentation {
-  // Resize the shorter side and cut the middle out; the crop box is not used.
-  bool center = false;
+  Fit fit = Fit::kBox;
   int left = 0;
   int top = 0;
   int width = 0;
@@ -32,16 +38,21 @@ struct Augmentation {
   double brightness = 1;
   double contrast = 1;
   double saturation = 1;
+  // RandAugment's, before these.
+  DrawnOps ops;
 };
 
 Augmentation DrawAugmentation(const AugmentRecipe& recipe, const KeyedRandom& random,
                               uint64_t sample_id, int width, int height);
 
-// Brightness, then contrast, then saturation, on planes of `pixels` bytes each, in fixed point.
-void JitterColors(const Augmentation& augmentation, int64_t pixels, uint8_t* planes);
+// Brightness, then contrast, then saturation.
+void JitterColors(const Augmentation& augmentation, const PixelPlanes& planes);
 
 class ImageCooker {
  public:
+  // Of the recipe: how pictures are decoded, resized and fitted for evaluation.
+  explicit ImageCooker(const AugmentRecipe& recipe = {});
+
   // All write 3 * size * size bytes.
   Status CookForTraining(std::string_view bytes, const AugmentRecipe& recipe,
                          const KeyedRandom& random, uint64_t sample_id, int size, uint8_t* planes);
@@ -51,13 +62,33 @@ class ImageCooker {
                     uint8_t* planes);
 
  private:
+  // What becomes of each axis of the picture.
+  struct Geometry {
+    int shrink = 1;
+    ResizeAxis x;
+    ResizeAxis y;
+    // Where the axes' origin lies in the shrunken picture.
+    int left = 0;
+    int top = 0;
+  };
+
+  int ChooseShrink(const ImageInfo& info, double needed, int size) const;
+  Geometry Place(const ImageInfo& info, const Augmentation& augmentation, int size) const;
   Status Cook(std::string_view bytes, const ImageInfo& info, const Augmentation& augmentation,
               int size, uint8_t* planes);
+  // Luma and chroma resized, then converted. False: not a JPEG for this.
+  bool CookYcc(std::string_view bytes, const Geometry& geometry, bool flip, uint8_t* planes);
 
+  ImageMode mode_;
+  bool squash_;
   ImageDecoder decoder_;
   Resizer resizer_;
+  Resizer chroma_resizer_;
+  PlanarImage box_;
   Image image_;
   Image square_;
+  std::vector<uint8_t> ycc_;
+  std::vector<uint8_t> scratch_;
 };
 
 }  // namespace weft

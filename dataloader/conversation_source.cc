@@ -7,6 +7,7 @@
 #include "dataloader/caption.h"
 #include "dataloader/conversation.h"
 #include "dataloader/data_set.h"
+#include "dataloader/normalise.h"
 #include "dataloader/sample_source.h"
 
 namespace weft {
@@ -76,13 +77,21 @@ class ConversationCook : public SampleCook {
     const int size = dialogues_.options.image_size;
     planes_.resize(3 * static_cast<size_t>(size) * static_cast<size_t>(size));
     Field* pixels = batch->Find("pixels");
-    uint8_t* planes = pixels == nullptr ? planes_.data() : pixels->U8(row);
-    if (!wanted) {
+    const bool in_place = pixels != nullptr && writer_.type() == FieldType::kU8;
+    uint8_t* planes = in_place ? pixels->U8(row) : planes_.data();
+    if (wanted) {
+      WEFT_RETURN_IF_ERROR(DecodePicture(id, pixels != nullptr, planes));
+    } else {
       std::fill_n(planes, planes_.size(), uint8_t{0});
-      return OkStatus();
     }
+    if (pixels != nullptr && !in_place) writer_.Write(planes, planes_.size() / 3, pixels->Row(row));
+    return OkStatus();
+  }
+
+  Status DecodePicture(int64_t id, bool wants_pixels, uint8_t* planes) {
+    const int size = dialogues_.options.image_size;
     const DataSet& set = *dialogues_.set;
-    WEFT_ASSIGN_OR_RETURN(const bool decode, MustDecode(set, id, pixels != nullptr));
+    WEFT_ASSIGN_OR_RETURN(const bool decode, MustDecode(set, id, wants_pixels));
     if (!decode && set.Has(id, dialogues_.image_extensions)) return OkStatus();
     WEFT_RETURN_IF_ERROR(set.ReadMember(id, dialogues_.image_extensions, &image_));
     const bool pad = dialogues_.options.data.conversation().fit() == ConversationRecipe::PAD;
@@ -92,7 +101,8 @@ class ConversationCook : public SampleCook {
 
   const Dialogues& dialogues_;
   BpeTokenizer tokenizer_;
-  ImageCooker cooker_;
+  ImageCooker cooker_{dialogues_.options.data.augment()};
+  PixelWriter writer_{dialogues_.options.data.augment()};
   std::vector<uint8_t> planes_;
   std::string image_;
   std::string text_;
@@ -103,7 +113,7 @@ class ConversationSource : public SampleSource {
   explicit ConversationSource(Dialogues dialogues)
       : dialogues_(std::move(dialogues)),
         fields_{{"pixels",
-                 FieldType::kU8,
+                 PixelWriter(dialogues_.options.data.augment()).type(),
                  {3, dialogues_.options.image_size, dialogues_.options.image_size}},
                 {"ids", FieldType::kI32, {dialogues_.options.context_length}},
                 {"labels", FieldType::kI32, {dialogues_.options.context_length}},
@@ -166,7 +176,9 @@ StatusOr<std::unique_ptr<SampleSource>> OpenConversationSource(const LoaderOptio
   dialogues.background = Background(options.data.augment());
   WEFT_ASSIGN_OR_RETURN(dialogues.set,
                         DataSet::Open(ShardPatterns(options, use), ShardField(options, use)));
-  dialogues.set->UsePictureChecks(dialogues.image_extensions);
+  // The lists were made by decoding pictures that are whole.
+  if (options.data.augment().min_rows() == 1)
+    dialogues.set->UsePictureChecks(dialogues.image_extensions);
   StatusOr<std::unique_ptr<BpeVocabulary>> vocabulary =
       BpeVocabulary::Load(options.data.vocabulary(), options.vocab_size, BpeStyle::kLlava);
   if (!vocabulary.ok()) return vocabulary.status().WithContext("data.vocabulary");

@@ -6,10 +6,13 @@
 #include <cstring>
 
 // jpeglib.h needs size_t and FILE.
+#include <jerror.h>
 #include <jpeglib.h>
 #include <setjmp.h>
 #include <spng.h>
 #include <webp/decode.h>
+
+#include "dataloader/exif.h"
 
 namespace weft {
 namespace {
@@ -41,18 +44,16 @@ uint8_t OverWhite(unsigned c, unsigned a) {
   return static_cast<uint8_t>(255 - ((t + (t >> 8)) >> 8));
 }
 
-void CompositeOverWhite(const std::vector<uint8_t>& rgba, int width, int height, Image* image) {
-  image->width = width;
-  image->height = height;
-  const size_t pixels = static_cast<size_t>(width) * static_cast<size_t>(height);
-  image->rgb.resize(3 * pixels);
-  const uint8_t* in = rgba.data();
-  uint8_t* out = image->rgb.data();
-  for (size_t i = 0; i < pixels; ++i, in += 4, out += 3) {
-    out[0] = OverWhite(in[0], in[3]);
-    out[1] = OverWhite(in[1], in[3]);
-    out[2] = OverWhite(in[2], in[3]);
+void CompositeOverWhite(const uint8_t* rgba, size_t pixels, uint8_t* rgb) {
+  for (size_t i = 0; i < pixels; ++i, rgba += 4, rgb += 3) {
+    rgb[0] = OverWhite(rgba[0], rgba[3]);
+    rgb[1] = OverWhite(rgba[1], rgba[3]);
+    rgb[2] = OverWhite(rgba[2], rgba[3]);
   }
+}
+
+void DropAlpha(const uint8_t* rgba, size_t pixels, uint8_t* rgb) {
+  for (size_t i = 0; i < pixels; ++i, rgba += 4, rgb += 3) std::memcpy(rgb, rgba, 3);
 }
 
 struct SpngDeleter {
@@ -165,6 +166,9 @@ struct ImageDecoder::Jpeg {
   jpeg_error_mgr errors;
   jmp_buf jump;
   char message[JMSG_LENGTH_MAX];
+  double min_rows = 1;
+  // The bytes ended early, with enough rows before.
+  bool cut_off = false;
 
   Jpeg() {
     info.err = jpeg_std_error(&errors);
@@ -185,11 +189,26 @@ struct ImageDecoder::Jpeg {
   }
   // Level -1 is data that does not fit: libjpeg would go on with grey blocks.
   static void Warn(j_common_ptr common, int level) {
-    if (level < 0) Fail(common);
+    if (level >= 0) return;
+    auto* self = static_cast<Jpeg*>(common->client_data);
+    const int code = common->err->msg_code;
+    if (code == JWRN_JPEG_EOF) self->cut_off = self->cut_off || self->HasEnoughRows();
+    // The end is followed by complaints that the scan has ended.
+    if (self->cut_off && (code == JWRN_JPEG_EOF || code == JWRN_HIT_MARKER)) return;
+    Fail(common);
+  }
+
+  // A scan behind the first one refines rows that are all there.
+  bool HasEnoughRows() const {
+    if (min_rows >= 1 || info.input_scan_number < 1) return false;
+    if (info.input_scan_number > 1) return true;
+    const double rows = 8.0 * info.max_v_samp_factor * info.input_iMCU_row;
+    return rows >= min_rows * info.image_height;
   }
 
   // False: see message.
   bool ReadHeader(const char* bytes, size_t size, int shrink) {
+    cut_off = false;
     if (setjmp(jump)) {
       jpeg_abort_decompress(&info);
       return false;
@@ -226,14 +245,36 @@ struct ImageDecoder::Jpeg {
   }
 };
 
-ImageDecoder::ImageDecoder() : jpeg_(std::make_unique<Jpeg>()) {}
+ImageDecoder::ImageDecoder(const DecodePolicy& policy)
+    : policy_(policy), jpeg_(std::make_unique<Jpeg>()) {
+  jpeg_->min_rows = policy.min_rows;
+}
 ImageDecoder::~ImageDecoder() = default;
 
+int ImageDecoder::Orientation(std::string_view bytes) const {
+  return policy_.apply_exif ? ReadOrientation(bytes) : 1;
+}
+
+StatusOr<ImageInfo> ImageDecoder::Info(std::string_view bytes) const {
+  WEFT_ASSIGN_OR_RETURN(ImageInfo info, ReadImageInfo(bytes));
+  if (SwapsSides(Orientation(bytes))) std::swap(info.width, info.height);
+  return info;
+}
+
 Status ImageDecoder::Decode(std::string_view bytes, int shrink, Image* image) {
+  WEFT_RETURN_IF_ERROR(DecodeStored(bytes, shrink, image));
+  const int orientation = Orientation(bytes);
+  if (orientation == 1) return OkStatus();
+  TurnUpright(*image, orientation, &turned_);
+  std::swap(*image, turned_);
+  return OkStatus();
+}
+
+Status ImageDecoder::DecodeStored(std::string_view bytes, int shrink, Image* image) {
   WEFT_ASSIGN_OR_RETURN(const ImageInfo info, ReadImageInfo(bytes));
   switch (info.format) {
     case ImageFormat::kJpeg:
-      return DecodeJpeg(bytes, shrink, image);
+      return DecodeJpeg(bytes, info, shrink, image);
     case ImageFormat::kPng:
       return DecodePng(bytes, image);
     default:
@@ -241,27 +282,55 @@ Status ImageDecoder::Decode(std::string_view bytes, int shrink, Image* image) {
   }
 }
 
-bool ImageDecoder::DecodeBaseline(std::string_view bytes, int shrink, Image* image) {
-  if (!baseline_.Open(bytes)) return false;
+jpeg::BaselineDecoder* ImageDecoder::OpenBaseline(std::string_view bytes) {
+  if (Orientation(bytes) != 1 || !baseline_.Open(bytes)) return nullptr;
   const jpeg::Header& header = baseline_.header();
-  if (!CheckSize(ImageFormat::kJpeg, header.width, header.height).ok()) return false;
-  const jpeg::Box box{0, 0, (header.width + shrink - 1) / shrink,
-                      (header.height + shrink - 1) / shrink};
-  if (!baseline_.Decode(shrink, box)) return false;
-  image->width = box.width();
-  image->height = box.height();
-  const size_t pixels = static_cast<size_t>(box.width()) * static_cast<size_t>(box.height());
-  image->rgb.resize(3 * pixels);
-  rgba_.resize(3 * pixels);
-  uint8_t* planes = rgba_.data();
-  colours_.ToRgb(baseline_, box, {planes, planes + pixels, planes + 2 * pixels});
-  for (size_t i = 0; i < pixels; ++i)
-    for (size_t c = 0; c < 3; ++c) image->rgb[3 * i + c] = planes[c * pixels + i];
+  return CheckSize(ImageFormat::kJpeg, header.width, header.height).ok() ? &baseline_ : nullptr;
+}
+
+bool ImageDecoder::DecodeBaseline(std::string_view bytes, int shrink, const jpeg::Box& box,
+                                  PlanarImage* image) {
+  if (OpenBaseline(bytes) == nullptr || !baseline_.Decode(shrink, box)) return false;
+  image->box = box;
+  // Grows only: the samples are written anyway.
+  if (image->samples.size() < 3 * image->pixels()) image->samples.resize(3 * image->pixels());
+  colours_.ToRgb(baseline_, box, {image->plane(0), image->plane(1), image->plane(2)});
   return true;
 }
 
-Status ImageDecoder::DecodeJpeg(std::string_view bytes, int shrink, Image* image) {
-  if (DecodeBaseline(bytes, shrink, image)) return OkStatus();
+Status ImageDecoder::DecodeBox(std::string_view bytes, int shrink, const jpeg::Box& box,
+                               PlanarImage* image) {
+  if (DecodeBaseline(bytes, shrink, box, image)) return OkStatus();
+  WEFT_RETURN_IF_ERROR(Decode(bytes, shrink, &whole_));
+  if (box.left < 0 || box.top < 0 || box.right > whole_.width || box.bottom > whole_.height)
+    return Corruption("an image that decodes to another size than its header says");
+  image->box = box;
+  if (image->samples.size() < 3 * image->pixels()) image->samples.resize(3 * image->pixels());
+  const auto row_bytes = 3 * static_cast<size_t>(whole_.width);
+  for (size_t c = 0; c < 3; ++c) {
+    uint8_t* out = image->plane(c);
+    for (int y = box.top; y < box.bottom; ++y) {
+      const uint8_t* in = whole_.rgb.data() + static_cast<size_t>(y) * row_bytes + c +
+                          3 * static_cast<size_t>(box.left);
+      for (int x = box.left; x < box.right; ++x, in += 3) *out++ = *in;
+    }
+  }
+  return OkStatus();
+}
+
+Status ImageDecoder::DecodeJpeg(std::string_view bytes, const ImageInfo& info, int shrink,
+                                Image* image) {
+  const jpeg::Box box{0, 0, (info.width + shrink - 1) / shrink,
+                      (info.height + shrink - 1) / shrink};
+  if (DecodeBaseline(bytes, shrink, box, &planar_)) {
+    image->width = box.width();
+    image->height = box.height();
+    const size_t pixels = planar_.pixels();
+    image->rgb.resize(3 * pixels);
+    for (size_t i = 0; i < pixels; ++i)
+      for (size_t c = 0; c < 3; ++c) image->rgb[3 * i + c] = planar_.samples[c * pixels + i];
+    return OkStatus();
+  }
   Jpeg& jpeg = *jpeg_;
   if (!jpeg.ReadHeader(bytes.data(), bytes.size(), shrink))
     return Corruption(std::string("broken JPEG: ") + jpeg.message);
@@ -293,6 +362,14 @@ Status ImageDecoder::DecodeJpeg(std::string_view bytes, int shrink, Image* image
   return OkStatus();
 }
 
+void ImageDecoder::TakeRgba(int width, int height, Image* image) const {
+  image->width = width;
+  image->height = height;
+  const size_t pixels = static_cast<size_t>(width) * static_cast<size_t>(height);
+  image->rgb.resize(3 * pixels);
+  (policy_.drop_alpha ? DropAlpha : CompositeOverWhite)(rgba_.data(), pixels, image->rgb.data());
+}
+
 Status ImageDecoder::DecodePng(std::string_view bytes, Image* image) {
   WEFT_ASSIGN_OR_RETURN(const SpngContext context, OpenPng(bytes));
   spng_ihdr header;
@@ -304,7 +381,7 @@ Status ImageDecoder::DecodePng(std::string_view bytes, Image* image) {
   error = spng_decode_image(context.get(), rgba_.data(), rgba_.size(), SPNG_FMT_RGBA8,
                             SPNG_DECODE_TRNS);
   if (error != 0) return Corruption(std::string("broken PNG: ") + spng_strerror(error));
-  CompositeOverWhite(rgba_, static_cast<int>(header.width), static_cast<int>(header.height), image);
+  TakeRgba(static_cast<int>(header.width), static_cast<int>(header.height), image);
   return OkStatus();
 }
 
@@ -316,7 +393,7 @@ Status ImageDecoder::DecodeWebp(std::string_view bytes, const ImageInfo& info, I
                          static_cast<int>(stride)) == nullptr) {
     return Corruption("broken WebP: it does not decode");
   }
-  CompositeOverWhite(rgba_, info.width, info.height, image);
+  TakeRgba(info.width, info.height, image);
   return OkStatus();
 }
 

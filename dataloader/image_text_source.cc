@@ -6,6 +6,7 @@
 #include "dataloader/bpe_tokenizer.h"
 #include "dataloader/caption.h"
 #include "dataloader/data_set.h"
+#include "dataloader/normalise.h"
 #include "dataloader/sample_source.h"
 
 namespace weft {
@@ -38,8 +39,11 @@ class ImageTextCook : public SampleCook {
       WEFT_RETURN_IF_ERROR(set.ReadMember(id, pairs_.image_extensions, &image_));
     WEFT_RETURN_IF_ERROR(ReadCaption(set, pairs_.options, pairs_.text_extensions, ref, &text_));
     if (decode) {
-      uint8_t* planes = pixels == nullptr ? planes_.data() : pixels->U8(row);
+      const bool in_place = pixels != nullptr && writer_.type() == FieldType::kU8;
+      uint8_t* planes = in_place ? pixels->U8(row) : planes_.data();
       WEFT_RETURN_IF_ERROR(CheckedResult(set, CookImage(ref, planes)));
+      if (pixels != nullptr && !in_place)
+        writer_.Write(planes, planes_.size() / 3, pixels->Row(row));
     }
     Field* ids = batch->Find("ids");
     Field* eot = batch->Find("eot");
@@ -63,7 +67,8 @@ class ImageTextCook : public SampleCook {
 
   const Pairs& pairs_;
   BpeTokenizer tokenizer_;
-  ImageCooker cooker_;
+  ImageCooker cooker_{pairs_.options.data.augment()};
+  PixelWriter writer_{pairs_.options.data.augment()};
   std::vector<uint8_t> planes_;
   std::vector<int32_t> row_ids_;
   std::string image_;
@@ -109,12 +114,15 @@ StatusOr<std::unique_ptr<SampleSource>> OpenImageTextSource(const LoaderOptions&
   pairs.use = use;
   pairs.image_extensions = LowerExtensions(options.data.image_extensions());
   pairs.text_extensions = LowerExtensions(options.data.text_extension());
-  pairs.pixels = {"pixels", FieldType::kU8, {3, options.image_size, options.image_size}};
+  pairs.pixels = {"pixels",
+                  PixelWriter(options.data.augment()).type(),
+                  {3, options.image_size, options.image_size}};
   pairs.ids = {"ids", FieldType::kI32, {options.context_length}};
   pairs.eot = {"eot", FieldType::kI32, {}};
   WEFT_ASSIGN_OR_RETURN(pairs.set,
                         DataSet::Open(ShardPatterns(options, use), ShardField(options, use)));
-  pairs.set->UsePictureChecks(pairs.image_extensions);
+  // The lists were made by decoding pictures that are whole.
+  if (options.data.augment().min_rows() == 1) pairs.set->UsePictureChecks(pairs.image_extensions);
   StatusOr<std::unique_ptr<BpeVocabulary>> vocabulary =
       BpeVocabulary::Load(options.data.vocabulary(), options.vocab_size);
   if (!vocabulary.ok()) return vocabulary.status().WithContext("data.vocabulary");

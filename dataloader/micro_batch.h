@@ -13,7 +13,11 @@
 
 namespace weft {
 
-enum class FieldType : uint8_t { kU8, kI32 };
+enum class FieldType : uint8_t { kU8, kI32, kF32, kBf16 };
+
+inline size_t FieldTypeBytes(FieldType type) {
+  return type == FieldType::kU8 ? 1 : type == FieldType::kBf16 ? 2 : 4;
+}
 
 // The label of a position that no loss looks at.
 constexpr int32_t kIgnoreLabel = -100;
@@ -29,7 +33,7 @@ struct FieldSpec {
     for (const int64_t dim : dims) count *= static_cast<size_t>(dim);
     return count;
   }
-  size_t bytes_per_row() const { return elements_per_row() * (type == FieldType::kU8 ? 1 : 4); }
+  size_t bytes_per_row() const { return elements_per_row() * FieldTypeBytes(type); }
 };
 
 struct Field {
@@ -45,6 +49,8 @@ struct Field {
     WEFT_CHECK(spec.type == FieldType::kI32) << spec.name;
     return reinterpret_cast<int32_t*>(bytes.data() + row * spec.bytes_per_row());
   }
+  // Whatever the type.
+  uint8_t* Row(size_t row) { return bytes.data() + row * spec.bytes_per_row(); }
 };
 
 struct MicroBatch {

@@ -6,15 +6,6 @@
 namespace weft {
 namespace {
 
-// Weights are integers of this many fraction bits: 8 bits of data and 2 bits of overshoot fit beside them in 32.
-constexpr int kPrecision = 32 - 8 - 2;
-constexpr int32_t kHalf = 1 << (kPrecision - 1);
-
-uint8_t ToByte(int32_t sum) {
-  const int32_t value = sum >> kPrecision;
-  return static_cast<uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
-}
-
 double Bicubic(double x) {
   constexpr double kA = -0.5;
   x = std::fabs(x);
@@ -25,99 +16,121 @@ double Bicubic(double x) {
 
 double Box(double x) { return x > -0.5 && x <= 0.5 ? 1.0 : 0.0; }
 
+double Bilinear(double x) {
+  x = std::fabs(x);
+  return x < 1.0 ? 1.0 - x : 0.0;
+}
+
+double Weigh(ResizeFilter filter, double x) {
+  switch (filter) {
+    case ResizeFilter::kBicubic:
+      return Bicubic(x);
+    case ResizeFilter::kBilinear:
+      return Bilinear(x);
+    case ResizeFilter::kBox:
+      break;
+  }
+  return Box(x);
+}
+
+double Support(ResizeFilter filter) {
+  return filter == ResizeFilter::kBicubic ? 2.0 : filter == ResizeFilter::kBilinear ? 1.0 : 0.5;
+}
+
+// To 22 bits, half away from zero.
+int32_t ToFixed(double w) {
+  constexpr double kOne = 1 << kWeightBits;
+  return static_cast<int32_t>(w < 0 ? w * kOne - 0.5 : w * kOne + 0.5);
+}
+
+template <typename T>
+void Reserve(size_t size, std::vector<T>* vector) {
+  if (vector->size() < size) vector->resize(size);
+}
+
 }  // namespace
 
 void Resizer::ComputeWeights(const ResizeAxis& axis, ResizeFilter filter, Weights* weights) {
   const double scale = (axis.end - axis.begin) / axis.full_size;
   const double filter_scale = std::max(scale, 1.0);
-  const double support = (filter == ResizeFilter::kBicubic ? 2.0 : 0.5) * filter_scale;
+  const double inverse = 1.0 / filter_scale;
+  const double support = Support(filter) * filter_scale;
   const auto out_size = static_cast<size_t>(axis.out_size);
-  weights->stride = static_cast<int>(std::ceil(support)) * 2 + 1;
-  const auto stride = static_cast<size_t>(weights->stride);
+  const auto stride = static_cast<size_t>(std::ceil(support)) * 2 + 1;
+  weights->stride = stride;
   weights->first.resize(out_size);
   weights->count.resize(out_size);
-  weights->values.assign(out_size * stride, 0);
-  std::vector<double> exact(stride);
+  weights->values.resize(out_size * stride);
+  weights->begin = axis.clip_end;
+  weights->end = axis.clip_begin;
+  Reserve(stride, &exact_);
   for (size_t i = 0; i < out_size; ++i) {
     const double center = axis.begin + (axis.out_begin + static_cast<double>(i) + 0.5) * scale;
     const int first = std::max(axis.clip_begin, static_cast<int>(center - support + 0.5));
     const int last = std::min(axis.clip_end, static_cast<int>(center + support + 0.5));
-    const int count = std::clamp(last - first, 0, weights->stride);
+    const int count = std::clamp(last - first, 0, static_cast<int>(stride));
     double sum = 0;
     for (int j = 0; j < count; ++j) {
-      const double distance = (first + j - center + 0.5) / filter_scale;
-      const double w = filter == ResizeFilter::kBicubic ? Bicubic(distance) : Box(distance);
-      exact[static_cast<size_t>(j)] = w;
+      const double w = Weigh(filter, (j + first - center + 0.5) * inverse);
+      exact_[static_cast<size_t>(j)] = w;
       sum += w;
     }
     weights->first[i] = first;
     weights->count[i] = count;
-    for (int j = 0; j < count; ++j) {
-      const double w = sum == 0 ? 0.0 : exact[static_cast<size_t>(j)] / sum;
-      weights->values[i * stride + static_cast<size_t>(j)] =
-          static_cast<int32_t>(std::lround(w * (1 << kPrecision)));
-    }
+    weights->begin = std::min(weights->begin, first);
+    weights->end = std::max(weights->end, first + count);
+    for (size_t j = 0; j < static_cast<size_t>(count); ++j)
+      weights->values[i * stride + j] = sum == 0 ? 0 : ToFixed(exact_[j] / sum);
   }
 }
 
-void Resizer::HorizontalPass(const Image& image, int row_begin, int row_end, int out_width) {
-  rows_.resize(static_cast<size_t>(row_end - row_begin) * static_cast<size_t>(out_width) * 3);
-  uint8_t* out = rows_.data();
-  const size_t in_stride = static_cast<size_t>(image.width) * 3;
-  for (int row = row_begin; row < row_end; ++row) {
-    const uint8_t* in_row = image.rgb.data() + static_cast<size_t>(row) * in_stride;
-    for (size_t i = 0; i < static_cast<size_t>(out_width); ++i, out += 3) {
-      const uint8_t* in = in_row + static_cast<size_t>(x_.first[i]) * 3;
-      const int32_t* w = x_.values.data() + i * static_cast<size_t>(x_.stride);
-      int32_t r = kHalf;
-      int32_t g = kHalf;
-      int32_t b = kHalf;
-      for (int j = 0; j < x_.count[i]; ++j, in += 3) {
-        r += w[j] * in[0];
-        g += w[j] * in[1];
-        b += w[j] * in[2];
-      }
-      out[0] = ToByte(r);
-      out[1] = ToByte(g);
-      out[2] = ToByte(b);
-    }
-  }
+void Resizer::Plan(const ResizeAxis& x, const ResizeAxis& y, ResizeFilter filter) {
+  ComputeWeights(x, filter, &x_);
+  ComputeWeights(y, filter, &y_);
 }
 
-void Resizer::VerticalPass(int row_begin, int out_width, int out_height, bool flip,
-                           uint8_t* planes) const {
-  const size_t width = static_cast<size_t>(out_width);
-  const size_t plane = width * static_cast<size_t>(out_height);
-  std::vector<int32_t> sums(3 * width);
-  for (size_t i = 0; i < static_cast<size_t>(out_height); ++i) {
-    std::fill(sums.begin(), sums.end(), kHalf);
-    const int32_t* w = y_.values.data() + i * static_cast<size_t>(y_.stride);
-    const uint8_t* in = rows_.data() + static_cast<size_t>(y_.first[i] - row_begin) * 3 * width;
-    for (int j = 0; j < y_.count[i]; ++j, in += 3 * width) {
-      const int32_t weight = w[j];
-      for (size_t k = 0; k < 3 * width; ++k) sums[k] += weight * in[k];
-    }
-    uint8_t* out = planes + i * width;
-    for (size_t k = 0; k < width; ++k) {
-      const size_t column = flip ? width - 1 - k : k;
-      for (size_t c = 0; c < 3; ++c) out[c * plane + column] = ToByte(sums[3 * k + c]);
-    }
+jpeg::Box Resizer::needed() const { return {x_.begin, y_.begin, x_.end, y_.end}; }
+
+void Resizer::Resize(const PlaneView& plane, bool flip, uint8_t* out) {
+  const AxisWeights x = x_.View();
+  const AxisWeights y = y_.View();
+  const auto columns = static_cast<size_t>(x_.end - x_.begin);
+  const auto rows = static_cast<size_t>(y_.end - y_.begin);
+  const size_t width = x.size;
+  Reserve(rows * width, &rows_);
+  Reserve((columns + 16) * kTileRows, &tile_in_);
+  Reserve(width * kTileRows, &tile_out_);
+  const uint8_t* in = plane.pixels + static_cast<size_t>(y_.begin - plane.top) * plane.stride +
+                      static_cast<size_t>(x_.begin - plane.left);
+  for (size_t row = 0; row < rows; row += kTileRows) {
+    const size_t num_rows = std::min(kTileRows, rows - row);
+    TransposeIn(in + row * plane.stride, plane.stride, num_rows, columns, tile_in_.data());
+    ResizeTile(tile_in_.data(), x_.begin, x, tile_out_.data());
+    TransposeOut(tile_out_.data(), width, num_rows, rows_.data() + row * width, width);
+  }
+  for (size_t i = 0; i < y.size; ++i) {
+    ResizeColumns(rows_.data(), width, y_.begin, y, i, out + i * width);
+    if (flip) std::reverse(out + i * width, out + (i + 1) * width);
   }
 }
 
 void Resizer::ToPlanes(const Image& image, const ResizeAxis& x, const ResizeAxis& y,
                        ResizeFilter filter, bool flip, uint8_t* planes) {
-  ComputeWeights(x, filter, &x_);
-  ComputeWeights(y, filter, &y_);
-  // Only the rows that the vertical pass will read.
-  int row_begin = y.clip_end;
-  int row_end = y.clip_begin;
-  for (size_t i = 0; i < y_.first.size(); ++i) {
-    row_begin = std::min(row_begin, y_.first[i]);
-    row_end = std::max(row_end, y_.first[i] + y_.count[i]);
+  Plan(x, y, filter);
+  const jpeg::Box box = needed();
+  const auto width = static_cast<size_t>(box.width());
+  const size_t out_size = static_cast<size_t>(x.out_size) * static_cast<size_t>(y.out_size);
+  Reserve(width * static_cast<size_t>(box.height()), &plane_);
+  for (size_t c = 0; c < 3; ++c) {
+    uint8_t* to = plane_.data();
+    for (int row = box.top; row < box.bottom; ++row) {
+      const uint8_t* from = image.rgb.data() + c +
+                            3 * (static_cast<size_t>(row) * static_cast<size_t>(image.width) +
+                                 static_cast<size_t>(box.left));
+      for (size_t i = 0; i < width; ++i) *to++ = from[3 * i];
+    }
+    Resize({plane_.data(), width, box.left, box.top}, flip, planes + c * out_size);
   }
-  HorizontalPass(image, row_begin, row_end, x.out_size);
-  VerticalPass(row_begin, x.out_size, y.out_size, flip, planes);
 }
 
 Image ResizeImage(const Image& image, int width, int height, ResizeFilter filter) {

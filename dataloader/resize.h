@@ -1,6 +1,7 @@
-// Antialiased separable resize of a box of an RGB image into u8 planes, in fixed point: the same bytes on every machine.
+// Antialiased separable resize of a box of u8 planes, in fixed point: the same bytes on every machine.
 // The arithmetic is that of Pillow's 8-bit resample (filter support scaled with the reduction, weights rounded to 22 bits,
-// horizontal pass first, each pass rounded to 8 bits), so a whole-image bicubic resize equals Pillow's.
+// horizontal pass first, each pass rounded to 8 bits), so a whole-image resize equals Pillow's.
+// (Pillow 13 makes the vertical pass first where the height shrinks much more than the width; this does not.)
 //
 // Thread rule: a Resizer holds scratch memory and belongs to one thread at a time.
 #pragma once
@@ -9,12 +10,14 @@
 #include <vector>
 
 #include "dataloader/image_decode.h"
+#include "dataloader/resize_kernels.h"
 
 namespace weft {
 
 enum class ResizeFilter {
   kBicubic,  // a = -0.5
   kBox,
+  kBilinear,
 };
 
 // One axis: the source interval [begin, end) becomes `full_size` pixels, of which [out_begin, out_begin + out_size) are
@@ -29,30 +32,54 @@ struct ResizeAxis {
   int out_size = 0;
 };
 
+// Pixel (x, y) of a plane is at pixels[(y - top) * stride + (x - left)].
+struct PlaneView {
+  const uint8_t* pixels = nullptr;
+  size_t stride = 0;
+  int left = 0;
+  int top = 0;
+};
+
 class Resizer {
  public:
-  // `planes`: 3 planes of y.out_size rows of x.out_size pixels. With `flip` the columns run from right to left.
-  // REQUIRES: the axes' intervals lie in the image and are not empty; begin < end.
+  // Computes the weights for what follows. REQUIRES: the axes' intervals lie in the picture and are not empty; begin < end.
+  void Plan(const ResizeAxis& x, const ResizeAxis& y, ResizeFilter filter);
+  // The source pixels that the plan looks at.
+  jpeg::Box needed() const;
+  // One plane of y.out_size rows of x.out_size pixels. With `flip` the columns run from right to left. REQUIRES: Plan, and
+  // `plane` holds needed().
+  void Resize(const PlaneView& plane, bool flip, uint8_t* out);
+
+  // Plan and the three planes of an interleaved image.
   void ToPlanes(const Image& image, const ResizeAxis& x, const ResizeAxis& y, ResizeFilter filter,
                 bool flip, uint8_t* planes);
 
  private:
-  // Weights of the output pixels of one axis: output i = sum over j in [0, count) of weight[i * stride + j] * in[first + j].
   struct Weights {
-    int stride = 0;
+    AxisWeights View() const {
+      return {first.data(), count.data(), values.data(), stride, first.size()};
+    }
+
+    size_t stride = 0;
     std::vector<int> first;
     std::vector<int> count;
     std::vector<int32_t> values;
+    // Inputs [begin, end) that some output looks at.
+    int begin = 0;
+    int end = 0;
   };
 
-  static void ComputeWeights(const ResizeAxis& axis, ResizeFilter filter, Weights* weights);
-  void HorizontalPass(const Image& image, int row_begin, int row_end, int out_width);
-  void VerticalPass(int row_begin, int out_width, int out_height, bool flip, uint8_t* planes) const;
+  void ComputeWeights(const ResizeAxis& axis, ResizeFilter filter, Weights* weights);
 
   Weights x_;
   Weights y_;
-  // Rows of interleaved RGB after the horizontal pass.
+  std::vector<double> exact_;
+  // Rows after the horizontal pass; a tile before and after it.
   std::vector<uint8_t> rows_;
+  std::vector<uint8_t> tile_in_;
+  std::vector<uint8_t> tile_out_;
+  // A plane of an interleaved image.
+  std::vector<uint8_t> plane_;
 };
 
 // The whole image at width x height, interleaved. For packing.

@@ -10,6 +10,23 @@
 #include "cluster/base/logging.h"
 
 namespace weft {
+namespace {
+
+at::ScalarType ScalarTypeOf(FieldType type) {
+  switch (type) {
+    case FieldType::kU8:
+      return at::kByte;
+    case FieldType::kI32:
+      return at::kInt;
+    case FieldType::kF32:
+      return at::kFloat;
+    case FieldType::kBf16:
+      break;
+  }
+  return at::kBFloat16;
+}
+
+}  // namespace
 
 NamedTensors ToTensors(const MicroBatch& batch) {
   NamedTensors tensors;
@@ -18,11 +35,9 @@ NamedTensors ToTensors(const MicroBatch& batch) {
     shape.insert(shape.end(), field.spec.dims.begin(), field.spec.dims.end());
     auto* data =
         const_cast<uint8_t*>(field.bytes.data());  // from_blob reads only: what follows copies
-    if (field.spec.type == FieldType::kU8) {
-      tensors[field.spec.name] = at::from_blob(data, shape, at::kByte).clone();
-    } else {
-      tensors[field.spec.name] = at::from_blob(data, shape, at::kInt).to(at::kLong);
-    }
+    at::Tensor tensor = at::from_blob(data, shape, ScalarTypeOf(field.spec.type));
+    const bool widen = field.spec.type == FieldType::kI32;
+    tensors[field.spec.name] = widen ? tensor.to(at::kLong) : tensor.clone();
   }
   return tensors;
 }

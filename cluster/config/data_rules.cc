@@ -45,6 +45,11 @@ void CheckAugment(const AugmentRecipe& augment, RecipeChecker* check) {
   check->Rule(augment.jitter_brightness() >= 0, at + "jitter_brightness", "must be at least 0");
   check->Rule(augment.jitter_contrast() >= 0, at + "jitter_contrast", "must be at least 0");
   check->Rule(augment.jitter_saturation() >= 0, at + "jitter_saturation", "must be at least 0");
+  check->Rule(augment.min_rows() > 0 && augment.min_rows() <= 1, at + "min_rows",
+              "must be above 0 and at most 1, which refuses JPEGs that end early");
+  const RandAugmentRecipe& rand_augment = augment.rand_augment();
+  check->Count(at + "rand_augment.operations", true, rand_augment.operations(), 0, 16, "");
+  check->Count(at + "rand_augment.magnitude", true, rand_augment.magnitude(), 0, 10, "");
   const std::string three = "must have 3 values (red, green, blue) or none, which takes CLIP's";
   check->Rule(augment.mean_size() == 3, at + "mean", three);
   check->Rule(augment.std_size() == 3, at + "std", three);

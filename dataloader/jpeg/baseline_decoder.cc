@@ -89,16 +89,21 @@ void BaselineDecoder::Transform(int c, int mcu_row, const McuBox& mcus) {
   }
 }
 
-bool BaselineDecoder::Decode(int shrink, const Box& box) {
-  shrink_ = shrink;
+void BaselineDecoder::ChooseShrink(int shrink) {
   const Component& first = header_.components[0];
-  const bool halved = first.h == 2 && first.v == 2;
-  const int chroma_shrink = halved ? std::max(1, shrink / 2) : shrink;
-  step_x_ = halved && shrink > 1 ? 1 : first.h;
-  step_y_ = halved && shrink > 1 ? 1 : first.v;
+  // libjpeg-turbo's choice: rather a larger transform than upsampling.
+  const bool halved = first.h == 2 && first.v == 2 && shrink > 1;
+  shrink_ = shrink;
+  chroma_shrink_ = halved ? shrink / 2 : shrink;
+  step_x_ = halved ? 1 : first.h;
+  step_y_ = halved ? 1 : first.v;
+}
+
+bool BaselineDecoder::Decode(int shrink, const Box& box) {
+  ChooseShrink(shrink);
   if (!entropy_.Start(header_, bytes_)) return false;
   for (size_t c = 0; c < static_cast<size_t>(num_planes()); ++c) {
-    const int own = c == 0 ? shrink : chroma_shrink;
+    const int own = c == 0 ? shrink_ : chroma_shrink_;
     block_size_[c] = 8 / own;
     quant_[c] = MakeGroupQuant(header_.quant[static_cast<size_t>(header_.components[c].quant)]);
     idct_[c] = idcts_[static_cast<size_t>(std::countr_zero(static_cast<unsigned>(own)))];

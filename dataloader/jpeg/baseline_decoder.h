@@ -47,12 +47,15 @@ class BaselineDecoder {
   bool Open(std::string_view bytes);
   const Header& header() const { return header_; }
 
+  // What Decode will do with this shrink: chroma_step_x() and chroma_step_y() hold from here on. REQUIRES: Open.
+  void ChooseShrink(int shrink);
+
   // Shrinks the luma by `shrink`, and so the picture, whose sides are rounded up. 4:2:0 chroma is shrunk by half of that, as
   // long as there is something to shrink. REQUIRES: Open; `box` is in the shrunken picture and not empty.
   bool Decode(int shrink, const Box& box);
 
   int num_planes() const { return header_.num_components; }
-  // After Decode. Chroma holds what the box's pixels and their neighbours need.
+  // After Decode. Chroma planes hold what the box's pixels and their neighbours need.
   const Plane& plane(int component) const { return planes_[static_cast<size_t>(component)]; }
   // Luma samples a chroma sample, horizontally and vertically: 1 or 2.
   int chroma_step_x() const { return step_x_; }
@@ -76,6 +79,7 @@ class BaselineDecoder {
   EntropyDecoder entropy_;
   McuRow row_;
   int shrink_ = 1;
+  int chroma_shrink_ = 1;
   int step_x_ = 1;
   int step_y_ = 1;
   std::array<int, 3> block_size_{};  // side of a transformed block

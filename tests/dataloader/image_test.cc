@@ -334,16 +334,16 @@ TEST(Augment, JittersColours) {
                                  60,  10,  20};  // two pixels: (100, 50, 10), (200, 60, 20)
   Augmentation a;
   a.brightness = 1.5;
-  JitterColors(a, 2, planes.data());
+  JitterColors(a, {planes.data(), 2, 1});
   EXPECT_EQ(planes, (std::vector<uint8_t>{150, 255, 75, 90, 15, 30}));
   a = {};
   a.saturation = 0;
-  JitterColors(a, 2, planes.data());
+  JitterColors(a, {planes.data(), 2, 1});
   EXPECT_EQ(planes[0], planes[2]);
   EXPECT_EQ(planes[1], planes[5]);
   a = {};
   a.contrast = 0;
-  JitterColors(a, 2, planes.data());
+  JitterColors(a, {planes.data(), 2, 1});
   for (const uint8_t value : planes) EXPECT_EQ(value, planes[0]);
 }
 

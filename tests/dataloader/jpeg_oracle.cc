@@ -125,6 +125,10 @@ std::vector<std::vector<int16_t>> OracleCoefficients(std::string_view bytes) {
   return all;
 }
 
+bool ReadCoefficients(std::string_view bytes) {
+  return WithDecoder(bytes, [](j_decompress_ptr info) { jpeg_read_coefficients(info); });
+}
+
 bool OraclePixels(std::string_view bytes, int shrink, Image* image) {
   return WithDecoder(bytes, [&](j_decompress_ptr info) {
     info->scale_num = 1;
