@@ -5,6 +5,7 @@
 
 #include "cli/flags.h"
 #include "cluster/agent/agent.h"
+#include "cluster/launch/mpirun.h"
 #include "coordinator/run_directory.h"
 
 namespace weft {
@@ -39,6 +40,7 @@ FlagParser MakeParser(AgentFlags* values) {
                "the worker, for tests and debuggers; default: weft-worker beside this program");
   flags.Strings("inject", &values->inject, "a fault on purpose: kill:rank=1,step=33");
   flags.Example("weft agent --run-dir runs/a --capacity 4");
+  flags.Example("mpirun -n 4 weft agent --run-dir runs/a");
   flags.Example("weft agent --run-dir shared/runs/a --capacity 4 --data-host 10.0.0.7");
   return flags;
 }
@@ -81,6 +83,13 @@ int AgentCommand(const std::vector<std::string>& args) {
   }
   if (values.capacity < 1) {
     return ReportError("weft agent", InvalidArgument("--capacity must be at least 1"));
+  }
+  if (UnderMpirun() && values.capacity != 1) {
+    return ReportError(
+        "weft agent",
+        InvalidArgument(
+            "mpirun starts one agent a rank: leave --capacity out, and give mpirun -n as "
+            "many as the layout has ranks"));
   }
   const auto found = FindCoordinator(values);
   if (!found.ok()) return ReportError("weft agent", found.status());

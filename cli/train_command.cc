@@ -1,11 +1,15 @@
 #include "cli/train_command.h"
 
 #include <cstdio>
+#include <memory>
 #include <thread>
 
 #include "cli/flags.h"
 #include "cli/recipe_flags.h"
 #include "cluster/agent/agent.h"
+#include "cluster/base/file_system.h"
+#include "cluster/launch/mpirun.h"
+#include "cluster/launch/process.h"
 #include "coordinator/service.h"
 
 namespace weft {
@@ -63,6 +67,28 @@ CoordinatorEnd RunWithAgent(CoordinatorOptions options, AgentOptions agent) {
   return end;
 }
 
+// Over MPI mpirun starts an agent a rank, each in a process of its own.
+CoordinatorEnd RunWithMpirun(CoordinatorOptions options, const TrainFlags& values) {
+  if (const Status found = CheckMpirun(); !found.ok()) return {kExitFailed, found.message()};
+  MpirunOptions mpirun;
+  mpirun.ranks = options.membership.world_size;
+  mpirun.argv = {OwnProgram(), "agent", "--run-dir", options.run_dir};
+  if (!values.worker_program.empty())
+    mpirun.argv.insert(mpirun.argv.end(), {"--worker-program", values.worker_program});
+  for (const std::string& fault : values.inject)
+    mpirun.argv.insert(mpirun.argv.end(), {"--inject", fault});
+  mpirun.log_path = JoinPath(options.run_dir, "logs/mpirun.log");
+  options.membership.agent_wait = std::chrono::seconds(30);
+  std::unique_ptr<MpirunLauncher> launcher;
+  options.on_listening = [&](const Endpoint&, const std::string&) {
+    launcher = std::make_unique<MpirunLauncher>(mpirun);
+  };
+  CoordinatorEnd end = RunCoordinator(options);
+  launcher.reset();
+  if (end.exit_code == kExitFailed) end.message += "; what mpirun said is in " + mpirun.log_path;
+  return end;
+}
+
 }  // namespace
 
 int TrainCommand(const std::vector<std::string>& args) {
@@ -83,7 +109,10 @@ int TrainCommand(const std::vector<std::string>& args) {
   CoordinatorOptions options =
       MakeCoordinatorOptions(loaded.recipe, RunDirOrDefault(values.run_dir, loaded.recipe));
   options.bind = *bind;
-  const CoordinatorEnd end = RunWithAgent(std::move(options), std::move(agent));
+  const bool over_mpi =
+      loaded.recipe.layout().backend() == MPI && options.membership.world_size > 1;
+  const CoordinatorEnd end = over_mpi ? RunWithMpirun(std::move(options), values)
+                                      : RunWithAgent(std::move(options), std::move(agent));
   if (end.exit_code != 0) std::fprintf(stderr, "weft train: %s\n", end.message.c_str());
   return end.exit_code;
 }

@@ -11,6 +11,7 @@
 
 #include "checkpoint/checkpoint_reader.h"
 #include "cluster/base/logging.h"
+#include "cluster/comm/mpi_communicator.h"
 #include "cluster/config/recipe_hash.h"
 #include "models/registry.h"
 #include "worker/init_from.h"
@@ -35,19 +36,24 @@ StatusOr<std::unique_ptr<Session>> Session::Create(const control::Start& start,
 
 Status Session::Connect(const control::Start& start, const control::Token& token,
                         Listener* listener) {
+  if (world_size_ == 1) return OkStatus();
   const Duration timeout = FromSeconds(recipe_.run().collective_timeout_s());
-  if (world_size_ > 1) {
-    TcpOptions options;
-    options.rank = rank_;
-    options.endpoints.assign(start.endpoints().begin(), start.endpoints().end());
-    options.run_token = start.run_token();
-    options.epoch = token.epoch();
-    options.generation = token.generation();
-    options.timeout = timeout;
-    options.recorder = &flight_recorder_;
-    WEFT_ASSIGN_OR_RETURN(const ParallelDims dims, MakeParallelDims(recipe_));
-    WEFT_ASSIGN_OR_RETURN(communicators_, ConnectMesh(dims, options, *listener));
+  WEFT_ASSIGN_OR_RETURN(const ParallelDims dims, MakeParallelDims(recipe_));
+  if (recipe_.layout().backend() == MPI) {
+    const MpiOptions options{
+        .rank = rank_, .size = world_size_, .timeout = timeout, .recorder = &flight_recorder_};
+    WEFT_ASSIGN_OR_RETURN(communicators_, ConnectMpiMesh(dims, options));
+    return OkStatus();
   }
+  TcpOptions options;
+  options.rank = rank_;
+  options.endpoints.assign(start.endpoints().begin(), start.endpoints().end());
+  options.run_token = start.run_token();
+  options.epoch = token.epoch();
+  options.generation = token.generation();
+  options.timeout = timeout;
+  options.recorder = &flight_recorder_;
+  WEFT_ASSIGN_OR_RETURN(communicators_, ConnectMesh(dims, options, *listener));
   return OkStatus();
 }
 

@@ -13,6 +13,7 @@
 #include "cluster/agent/worker_process.h"
 #include "cluster/base/file_system.h"
 #include "cluster/base/logging.h"
+#include "cluster/config/recipe.pb.h"
 #include "cluster/rpc/event_loop.h"
 #include "cluster/rpc/frame_codec.h"
 #include "cluster/rpc/frame_connection.h"
@@ -55,6 +56,7 @@ class Agent {
   void InjectFaults(const control::WorkerMessage& message);
   void SignalWorkers(int signal);
   void MaybeReportGone();
+  void NoteStart(const control::Start& start);
   void End(int exit_code, std::string reason);
   control::Frame NewFrame() const;
 
@@ -82,6 +84,8 @@ class Agent {
   std::unique_ptr<EventLoop::Registration> terminate_;
   std::unique_ptr<EventLoop::Registration> kill_;
   uint64_t num_stale_ = 0;
+  // The workers are processes of this agent's mpirun, which can start no others in their place.
+  bool one_generation_ = false;
   AgentEnd end_;
 };
 
@@ -230,7 +234,13 @@ void Agent::OnToWorker(const control::Frame& frame) {
     ++num_stale_;
     return;
   }
+  if (frame.to_worker().message().has_start()) NoteStart(frame.to_worker().message().start());
   worker->second->Send(frame);
+}
+
+void Agent::NoteStart(const control::Start& start) {
+  Recipe recipe;
+  one_generation_ = recipe.ParseFromString(start.recipe()) && recipe.layout().backend() == MPI;
 }
 
 void Agent::OnWorkerFrame(int rank, const control::Frame& frame) {
@@ -283,6 +293,9 @@ void Agent::OnKillWorkers(const control::Frame& frame) {
   const Duration grace = FromSeconds(frame.kill_workers().grace_s());
   if (grace <= Duration::zero()) {
     SignalWorkers(SIGKILL);
+    // Its end tells the coordinator that the workers are gone, and it ends the launcher.
+    if (one_generation_)
+      return End(1, "this generation is over; over MPI the next one needs a new mpirun");
   } else {
     terminate_ = loop_.After(grace / 2, [this] { SignalWorkers(SIGTERM); });
     kill_ = loop_.After(grace, [this] { SignalWorkers(SIGKILL); });
@@ -319,11 +332,7 @@ control::Frame Agent::NewFrame() const {
 
 }  // namespace
 
-std::string DefaultWorkerProgram() {
-  char path[PATH_MAX] = {};
-  const ssize_t n = ::readlink("/proc/self/exe", path, sizeof path - 1);
-  return JoinPath(n > 0 ? ParentPath(path) : ".", "weft-worker");
-}
+std::string DefaultWorkerProgram() { return JoinPath(ParentPath(OwnProgram()), "weft-worker"); }
 
 AgentEnd RunAgent(const AgentOptions& options) {
   Agent agent(options);

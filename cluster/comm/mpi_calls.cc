@@ -75,18 +75,17 @@ StatusOr<Calls> Calls::Load() {
   // Global: OpenMPI's own plugins look for its symbols. Never closed: MPI cannot be unloaded.
   void* library = dlopen(kLibrary, RTLD_NOW | RTLD_GLOBAL);
   if (library == nullptr) {
-    return FailedPrecondition(
-        std::string("layout.backend MPI needs OpenMPI: ") + dlerror() +
-        "; install it (Debian: openmpi-bin), or put the folder of the site's " + kLibrary +
-        " into LD_LIBRARY_PATH");
+    return InvalidArgument(std::string("layout.backend MPI needs OpenMPI: ") + dlerror() +
+                           "; install it (Debian: openmpi-bin), or put the folder of the site's " +
+                           kLibrary + " into LD_LIBRARY_PATH");
   }
   Calls calls;
   Finder finder(library);
   FindFunctions(&finder, &calls);
   FindObjects(&finder, &calls);
   if (!finder.missing().empty())
-    return FailedPrecondition(std::string(kLibrary) + " is no OpenMPI that fits: it has no " +
-                              finder.missing());
+    return InvalidArgument(std::string(kLibrary) + " is no OpenMPI that fits: it has no " +
+                           finder.missing());
   return calls;
 }
 

@@ -4,7 +4,7 @@
 //
 // Requests: what is under way between a post and its end, and how it is tested; nothing here blocks.
 //
-// Errors: FailedPrecondition (no libmpi), Internal with MPI's words. Thread rule: one thread makes all calls (mpi_process.h).
+// Errors: InvalidArgument (no libmpi), Internal with MPI's words. Thread rule: one thread makes all calls (mpi_process.h).
 #pragma once
 
 #include <mpi.h>

@@ -8,8 +8,8 @@
 // OpenMPI cannot lose a rank and cannot start twice in a process: a failure on any axis ends all axes of the process, and the next
 // generation wants new processes from a new mpirun.
 //
-// Errors: FailedPrecondition (no OpenMPI, not started by mpirun, another number of ranks), DeadlineExceeded for ranks that do not
-// come, Unavailable names the rank that gave up. Thread rule: communicator.h's.
+// Errors: InvalidArgument (not started by mpirun, another number of ranks, no OpenMPI), DeadlineExceeded for ranks that do not come,
+// Unavailable names the rank that gave up. Thread rule: communicator.h's.
 #pragma once
 
 #include <memory>

@@ -56,10 +56,10 @@ int SpinsOfThisHost() {
 }
 
 Status WrongSize(int started, int wanted) {
-  return FailedPrecondition("layout.backend MPI: the launcher started " + std::to_string(started) +
-                            " processes and the layout has " + std::to_string(wanted) +
-                            " ranks; start one agent a rank: mpirun -n " + std::to_string(wanted) +
-                            " weft agent --run-dir DIR");
+  return InvalidArgument("layout.backend MPI: the launcher started " + std::to_string(started) +
+                         " processes and the layout has " + std::to_string(wanted) +
+                         " ranks; start one agent a rank: mpirun -n " + std::to_string(wanted) +
+                         " weft agent --run-dir DIR");
 }
 
 // Before MPI_Init: alone, it would start helpers of its own and make a world of one.
@@ -67,7 +67,7 @@ Status CheckLauncher(int size) {
   const int started = EnvironmentNumber("OMPI_COMM_WORLD_SIZE");
   if (started >= 0) return started == size ? OkStatus() : WrongSize(started, size);
   if (EnvironmentNumber("PMIX_RANK") >= 0) return OkStatus();  // srun --mpi=pmix
-  return FailedPrecondition(
+  return InvalidArgument(
       "layout.backend MPI: this worker's agent was not started by mpirun; start one agent a rank: "
       "mpirun -n " +
       std::to_string(size) + " weft agent --run-dir DIR");

@@ -6,7 +6,8 @@
 // operations, and never calls MPI again: what is still posted must not find buffers that are gone. Nor can MPI start twice:
 // the next generation wants new processes, from a new mpirun.
 //
-// Errors: FailedPrecondition (not started by mpirun, another number of ranks, MPI was used before), DeadlineExceeded.
+// Errors: InvalidArgument (not started by mpirun, another number of ranks, no OpenMPI: restarting cannot help),
+// FailedPrecondition (MPI was used before), DeadlineExceeded.
 // Thread rule: any thread may call Process; Poller's methods run on the thread.
 #pragma once
 

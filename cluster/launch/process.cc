@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <climits>
 #include <cstring>
 
 #include "cluster/base/logging.h"
@@ -182,6 +183,11 @@ ChildProcess::~ChildProcess() {
     ::waitpid(pid_, nullptr, 0);
   }
   if (pidfd_ >= 0) ::close(pidfd_);
+}
+
+std::string OwnProgram() {
+  char path[PATH_MAX] = {};
+  return ::readlink("/proc/self/exe", path, sizeof path - 1) > 0 ? path : "./weft";
 }
 
 }  // namespace weft

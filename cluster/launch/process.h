@@ -67,4 +67,7 @@ class ChildProcess {
   std::unique_ptr<EventLoop::Registration> watch_;
 };
 
+// The path of this program.
+std::string OwnProgram();
+
 }  // namespace weft

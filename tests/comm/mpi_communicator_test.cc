@@ -115,7 +115,7 @@ TEST(MpiCommunicatorTest, AProcessIsForOneGeneration) {
 
 TEST(MpiCommunicatorTest, WithoutALauncherItSaysHowToStart) {
   const auto made = ConnectMpi({.rank = 0, .size = 2});
-  EXPECT_EQ(made.status().code(), StatusCode::kFailedPrecondition);
+  EXPECT_EQ(made.status().code(), StatusCode::kInvalidArgument);
   EXPECT_THAT(made.status().message(), AllOf(HasSubstr("mpirun -n 2 weft agent")));
 }
 
