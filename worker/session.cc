@@ -11,7 +11,7 @@
 
 #include "checkpoint/checkpoint_reader.h"
 #include "cluster/base/logging.h"
-#include "cluster/comm/mpi_communicator.h"
+#include "cluster/comm/connect_mesh.h"
 #include "cluster/config/recipe_hash.h"
 #include "models/registry.h"
 #include "worker/init_from.h"
@@ -39,12 +39,10 @@ Status Session::Connect(const control::Start& start, const control::Token& token
   if (world_size_ == 1) return OkStatus();
   const Duration timeout = FromSeconds(recipe_.run().collective_timeout_s());
   WEFT_ASSIGN_OR_RETURN(const ParallelDims dims, MakeParallelDims(recipe_));
-  if (recipe_.layout().backend() == MPI) {
-    const MpiOptions options{
-        .rank = rank_, .size = world_size_, .timeout = timeout, .recorder = &flight_recorder_};
-    WEFT_ASSIGN_OR_RETURN(communicators_, ConnectMpiMesh(dims, options));
-    return OkStatus();
-  }
+  const MeshBackend backend{.backend = recipe_.layout().backend(),
+                            .device = recipe_.layout().device(),
+                            .gpu = start.gpu(),
+                            .comm_id = start.comm_id()};
   TcpOptions options;
   options.rank = rank_;
   options.endpoints.assign(start.endpoints().begin(), start.endpoints().end());
@@ -53,7 +51,7 @@ Status Session::Connect(const control::Start& start, const control::Token& token
   options.generation = token.generation();
   options.timeout = timeout;
   options.recorder = &flight_recorder_;
-  WEFT_ASSIGN_OR_RETURN(communicators_, ConnectMesh(dims, options, *listener));
+  WEFT_ASSIGN_OR_RETURN(communicators_, ConnectMeshFor(dims, backend, options, *listener));
   return OkStatus();
 }
 

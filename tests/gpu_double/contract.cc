@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <cstdio>
+#include <cstdlib>
 #include <utility>
 
 #include "cluster/base/mutex.h"
@@ -14,6 +15,7 @@ namespace {
 struct Breaches {
   Mutex mutex;
   std::vector<std::string> texts WEFT_GUARDED_BY(mutex);
+  bool abort WEFT_GUARDED_BY(mutex) = false;
 };
 
 Breaches& All() {
@@ -33,7 +35,13 @@ class Listener : public ::testing::EmptyTestEventListener {
 void NoteBreach(const std::string& what) {
   std::fprintf(stderr, "broken contract: %s\n", what.c_str());
   MutexLock lock(All().mutex);
+  if (All().abort) std::abort();
   All().texts.push_back(what);
+}
+
+void AbortOnBreaches() {
+  MutexLock lock(All().mutex);
+  All().abort = true;
 }
 
 std::vector<std::string> TakeBreaches() {

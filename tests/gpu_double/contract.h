@@ -11,6 +11,8 @@ namespace weft::testing {
 void NoteBreach(const std::string& what);
 // All since the last call.
 std::vector<std::string> TakeBreaches();
+// From now on a breach ends the process: for programs, which nobody asks for breaches.
+void AbortOnBreaches();
 // Registers a listener with GoogleTest. Call once, before the tests run; returns true.
 bool FailTestsOnBreaches();
 

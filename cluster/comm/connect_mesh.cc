@@ -1,0 +1,50 @@
+#include "cluster/comm/connect_mesh.h"
+
+#include <cstring>
+#include <utility>
+
+#include "cluster/comm/mpi_communicator.h"
+#include "cluster/comm/nccl_connect.h"
+
+namespace weft {
+namespace {
+
+StatusOr<MeshCommunicators> OverNccl(const ParallelDims& dims, const MeshBackend& backend,
+                                     const TcpOptions& world) {
+  NcclOptions options;
+  if (backend.comm_id.size() != options.unique_id.size()) {
+    return FailedPrecondition(
+        "layout.backend is NCCL, but rank 0 gave no NCCL id: its build has no NCCL; build the cuda "
+        "preset on every "
+        "host, or set layout.backend to TCP");
+  }
+  std::memcpy(options.unique_id.data(), backend.comm_id.data(), options.unique_id.size());
+  options.rank = world.rank;
+  options.size = dims.world_size();
+  options.device = backend.gpu;
+  options.timeout = world.timeout;
+  options.recorder = world.recorder;
+  return ConnectNcclMesh(dims, options);
+}
+
+}  // namespace
+
+StatusOr<MeshCommunicators> ConnectMeshFor(const ParallelDims& dims, const MeshBackend& backend,
+                                           const TcpOptions& world, Listener& listener) {
+  switch (backend.backend) {
+    case TCP:
+      return ConnectMesh(dims, world, listener);
+    case MPI:
+      return ConnectMpiMesh(dims, {.rank = world.rank,
+                                   .size = dims.world_size(),
+                                   .timeout = world.timeout,
+                                   .recorder = world.recorder});
+    case NCCL:
+      return OverNccl(dims, backend, world);
+    case BACKEND_AUTO:
+      break;
+  }
+  return Internal("the coordinator left layout.backend at AUTO");
+}
+
+}  // namespace weft
