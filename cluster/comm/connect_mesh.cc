@@ -5,6 +5,7 @@
 
 #include "cluster/comm/mpi_communicator.h"
 #include "cluster/comm/nccl_connect.h"
+#include "cluster/comm/staged_communicator.h"
 
 namespace weft {
 namespace {
@@ -27,24 +28,30 @@ StatusOr<MeshCommunicators> OverNccl(const ParallelDims& dims, const MeshBackend
   return ConnectNcclMesh(dims, options);
 }
 
+// Over a backend for the host's memory.
+StatusOr<MeshCommunicators> OverHost(const ParallelDims& dims, CommBackend backend,
+                                     const TcpOptions& world, Listener& listener) {
+  if (backend == TCP) return ConnectMesh(dims, world, listener);
+  return ConnectMpiMesh(dims, {.rank = world.rank,
+                               .size = dims.world_size(),
+                               .timeout = world.timeout,
+                               .recorder = world.recorder});
+}
+
 }  // namespace
 
 StatusOr<MeshCommunicators> ConnectMeshFor(const ParallelDims& dims, const MeshBackend& backend,
                                            const TcpOptions& world, Listener& listener) {
-  switch (backend.backend) {
-    case TCP:
-      return ConnectMesh(dims, world, listener);
-    case MPI:
-      return ConnectMpiMesh(dims, {.rank = world.rank,
-                                   .size = dims.world_size(),
-                                   .timeout = world.timeout,
-                                   .recorder = world.recorder});
-    case NCCL:
-      return OverNccl(dims, backend, world);
-    case BACKEND_AUTO:
-      break;
+  if (backend.backend == NCCL) return OverNccl(dims, backend, world);
+  if (backend.backend == BACKEND_AUTO)
+    return Internal("the coordinator left layout.backend at AUTO");
+  WEFT_ASSIGN_OR_RETURN(MeshCommunicators mesh, OverHost(dims, backend.backend, world, listener));
+  if (backend.device == CPU) return mesh;
+  for (auto* axis : {&mesh.dp, &mesh.tp, &mesh.pp}) {
+    if (*axis == nullptr) continue;
+    WEFT_ASSIGN_OR_RETURN(*axis, StageThroughHost(std::move(*axis), backend.gpu));
   }
-  return Internal("the coordinator left layout.backend at AUTO");
+  return mesh;
 }
 
 }  // namespace weft

@@ -6,6 +6,7 @@
 #include "cluster/base/mutex.h"
 #include "cluster/comm/mpi_communicator.h"
 #include "cluster/comm/nccl_connect.h"
+#include "cluster/comm/staged_communicator.h"
 #include "cluster/comm/tcp_communicator.h"
 #include "tests/gpu_double/contract.h"
 #include "tests/support/mpi_ranks.h"
@@ -56,6 +57,15 @@ Status TcpThreads::Run(int size, const RankFn& fn) {
 
 Status TcpThreadsOverSockets::Run(int size, const RankFn& fn) {
   WEFT_ASSIGN_OR_RETURN(auto communicators, MakeTcpCommunicators(size, false));
+  return RunOnThreads(std::move(communicators), fn);
+}
+
+Status StagedThreads::Run(int size, const RankFn& fn) {
+  WEFT_ASSIGN_OR_RETURN(auto communicators, MakeTcpCommunicators(size, true));
+  for (int rank = 0; rank < size; ++rank) {
+    auto& communicator = communicators[static_cast<size_t>(rank)];
+    WEFT_ASSIGN_OR_RETURN(communicator, StageThroughHost(std::move(communicator), rank));
+  }
   return RunOnThreads(std::move(communicators), fn);
 }
 

@@ -68,6 +68,12 @@ struct NcclProcesses : NcclBackend {
   static Status Run(int size, const RankFn& fn);
 };
 
+// Device memory, staged through the host over tcp; on the double of CUDA.
+struct StagedThreads : LinkedBackend {
+  static constexpr int kMostRanks = 4;
+  static Status Run(int size, const RankFn& fn);
+};
+
 // The mpi backend under mpirun, whose order of the ranks is another than the communicator's. At most one Run a test.
 struct MpiProcesses {
   static constexpr bool kRankOrder = true;
@@ -76,8 +82,9 @@ struct MpiProcesses {
   static Status Run(int size, const RankFn& fn);
 };
 
-using AllBackends = ::testing::Types<InProcessThreads, TcpThreads, TcpThreadsOverSockets,
-                                     TcpProcesses, MpiProcesses, NcclThreads, NcclProcesses>;
+using AllBackends =
+    ::testing::Types<InProcessThreads, TcpThreads, TcpThreadsOverSockets, TcpProcesses,
+                     StagedThreads, MpiProcesses, NcclThreads, NcclProcesses>;
 
 struct BackendNames {
   template <typename T>
@@ -85,6 +92,7 @@ struct BackendNames {
     if (std::is_same_v<T, InProcessThreads>) return "InProcess";
     if (std::is_same_v<T, TcpThreads>) return "TcpThreads";
     if (std::is_same_v<T, TcpThreadsOverSockets>) return "TcpOverSockets";
+    if (std::is_same_v<T, StagedThreads>) return "StagedTcp";
     if (std::is_same_v<T, MpiProcesses>) return "MpiProcesses";
     if (std::is_same_v<T, NcclThreads>) return "NcclDoubleThreads";
     if (std::is_same_v<T, NcclProcesses>) return "NcclDoubleProcesses";

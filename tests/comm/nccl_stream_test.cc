@@ -9,57 +9,23 @@
 
 #include "cluster/comm/nccl_connect.h"
 #include "tests/comm/backends.h"
+#include "tests/comm/compute.h"
 #include "tests/gpu_double/contract.h"
-#include "tests/gpu_double/stream.h"
 
 namespace weft {
 namespace {
 
+using testing::Compute;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using testing::kCount;
 using testing::NcclThreads;
 
-constexpr size_t kCount = 1000;
 constexpr auto kShort = std::chrono::milliseconds(300);
 
 Status Expect(bool condition, const std::string& what) {
   return condition ? OkStatus() : Internal(what);
 }
-
-// A rank's computation: a stream, and numbers in device memory.
-class Compute {
- public:
-  explicit Compute(int device) {
-    cudaSetDevice(device);
-    cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking);
-  }
-  ~Compute() { cudaStreamDestroy(stream_); }
-
-  OpOptions Op(const std::string& name, Duration timeout = std::chrono::seconds(20)) const {
-    return {.name = name, .timeout = timeout, .stream = stream_};
-  }
-  // A kernel on the stream: data[i] = scale * data[i] + shift, after `time`.
-  void Kernel(int64_t scale, int64_t shift, Duration time = {}) {
-    testing::Enqueue(stream_,
-                     {"a kernel", {{data.data(), kCount * sizeof(int64_t), true}}, [=, this] {
-                        std::this_thread::sleep_for(time);
-                        for (int64_t& value : data) value = scale * value + shift;
-                      }});
-  }
-  void Elsewhere(Duration time) {
-    testing::Enqueue(stream_, {"another kernel", {}, [=] { std::this_thread::sleep_for(time); }});
-  }
-  WorkPtr Sum(Communicator& comm, const OpOptions& options) {
-    return comm.AllReduce(data.data(), kCount, DType::kInt64, ReduceOp::kSum, options);
-  }
-  void Synchronize() { cudaStreamSynchronize(stream_); }
-  cudaStream_t stream() const { return stream_; }
-
-  std::vector<int64_t> data = std::vector<int64_t>(kCount, 1);
-
- private:
-  cudaStream_t stream_ = nullptr;
-};
 
 // What ranks tell each other beside their communicator.
 void WaitFor(const std::atomic<bool>& flag) {

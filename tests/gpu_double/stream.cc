@@ -1,7 +1,10 @@
 #include "tests/gpu_double/stream.h"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <utility>
 
 #include "tests/gpu_double/contract.h"
@@ -212,6 +215,17 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     while (!recording->done)
       recording->changed.WaitUntil(recording->mutex, Clock::now() + weft::testing::kLongTime);
   });
+  return cudaSuccess;
+}
+
+cudaError_t cudaMallocHost(void** memory, size_t bytes) {
+  *memory = std::malloc(bytes);
+  return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
+}
+
+cudaError_t cudaFreeHost(void* memory) {
+  CheckHostAccess("cudaFreeHost", {memory, malloc_usable_size(memory), true});
+  std::free(memory);
   return cudaSuccess;
 }
 
