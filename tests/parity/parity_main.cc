@@ -1,10 +1,11 @@
 // `make parity`: every model under every layout against one process. One row a run, a table and
 // build/reports/parity.json; exit 1 if a row fails.
 //
-// fp64: all layouts with ranks as threads, six also as processes over tcp. bf16: six layouts, 100 steps, means of the loss
-// over ten steps against fp32. six (a test): these six in fp64, as threads.
+// fp64: all layouts with ranks as threads. tcp, nccl: six as processes over that backend; nccl on its double, also with sums by
+// NCCL itself (deterministic: false), which promise no bits; not in a build with CUDA, whose programs have no doubles. bf16:
+// six layouts, 100 steps, means of the loss over ten steps against fp32. six (a test): these six in fp64, as threads.
 //
-//   weft_parity [--models clip,roberta,llava] [--kinds fp64,tcp,bf16] [--layouts 60] [--jobs 2] [--only NAME] [--json FILE]
+//   weft_parity [--models clip,roberta,llava] [--kinds fp64,tcp,nccl,bf16] [--layouts 60] [--jobs 2] [--only NAME] [--json FILE]
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -44,7 +45,11 @@ constexpr int kWindow = 10;
 struct Arguments {
   std::string program;
   std::vector<std::string> models = {"clip", "roberta", "llava"};
+#ifdef WEFT_PARITY_NCCL
+  std::vector<std::string> kinds = {"fp64", "tcp", "nccl", "bf16"};
+#else
   std::vector<std::string> kinds = {"fp64", "tcp", "bf16"};
+#endif
   int layouts = 60;
   // Runs at a time.
   int jobs = 2;
@@ -105,6 +110,13 @@ std::vector<ParityLayout> SixLayouts() {
   return layouts;
 }
 
+// Each collective that deterministic: false has of its own: a reduce_scatter, and an all_reduce for copies of shards.
+std::vector<ParityLayout> SummedByTheBackend() {
+  std::vector<ParityLayout> layouts = {Make(3, 1, 1), Make(4, 1, 1)};
+  layouts[1].layout.set_shard_ranks(2);
+  return layouts;
+}
+
 // The largest error of a mean over kWindow steps.
 double WindowError(const std::vector<double>& a, const std::vector<double>& b) {
   double most = 0;
@@ -143,16 +155,21 @@ class ModelParity {
       for (const ParityLayout& layout :
            ParityLayouts(static_cast<int>(spec.blocks.size()), !spec.joins.empty(),
                          !spec.encoder.empty(), arguments_.layouts)) {
-        Add(layout, [this, layout] { return RunLayout(layout, /*processes=*/false); });
+        Add(layout, [this, layout] { return RunLayout(layout, "threads"); });
       }
     }
     if (Wants("six")) {
       for (const ParityLayout& layout : SixLayouts())
-        Add(layout, [this, layout] { return RunLayout(layout, /*processes=*/false); });
+        Add(layout, [this, layout] { return RunLayout(layout, "threads"); });
     }
-    if (Wants("tcp")) {
+    for (const char* backend : {"tcp", "nccl"}) {
+      if (!Wants(backend)) continue;
       for (const ParityLayout& layout : SixLayouts())
-        Add(layout, [this, layout] { return RunLayout(layout, /*processes=*/true); });
+        Add(layout, [this, layout, backend] { return RunLayout(layout, backend); });
+    }
+    if (Wants("nccl")) {
+      for (const ParityLayout& layout : SummedByTheBackend())
+        Add(layout, [this, layout] { return RunLayout(layout, "nccl", /*deterministic=*/false); });
     }
     RunAll(rows);
     return Wants("bf16") ? RunBf16(rows) : OkStatus();
@@ -225,14 +242,18 @@ class ModelParity {
     return &references_.emplace(layout.BitsKey(), std::move(reference)).first->second;
   }
 
-  Row RunLayout(const ParityLayout& layout, bool processes) {
+  // `ranks`: "threads", or processes over "tcp" or "nccl".
+  Row RunLayout(const ParityLayout& layout, const std::string& ranks, bool deterministic = true) {
     Row row;
     row.model = model_;
-    row.layout = layout.Name() + (processes ? " (tcp)" : "");
-    row.bits_promised = true;
-    const Recipe recipe = WithLayout(recipe_, layout);
+    row.layout = layout.Name();
+    if (ranks != "threads") row.layout += " (" + ranks + (deterministic ? ")" : ", any order)");
+    row.bits_promised = deterministic;
+    Recipe recipe = WithLayout(recipe_, layout);
+    recipe.set_deterministic(deterministic);
+    recipe.mutable_layout()->set_backend(ranks == "nccl" ? NCCL : TCP);
     const StatusOr<Trajectory> run = Timed(&row, [&] {
-      return processes ? RunAsProcesses(arguments_.program, recipe) : RunOnThreads(recipe);
+      return ranks == "threads" ? RunOnThreads(recipe) : RunAsProcesses(arguments_.program, recipe);
     });
     if (!run.ok()) return row;
     const StatusOr<const Trajectory*> reference = ReferenceOf(layout);

@@ -14,8 +14,8 @@
 #include <vector>
 
 #include "cluster/base/logging.h"
-#include "cluster/comm/mesh_communicators.h"
-#include "cluster/comm/tcp_communicator.h"
+#include "cluster/comm/connect_mesh.h"
+#include "cluster/comm/nccl_connect.h"
 #include "tests/support/program.h"
 
 namespace weft::testing {
@@ -110,34 +110,46 @@ RankPart Parse(const std::string& bytes) {
   return part;
 }
 
-StatusOr<std::vector<std::string>> Endpoints(const std::string& directory, int ranks) {
+// What a rank has written, or will have.
+StatusOr<std::string> WaitForFile(const std::string& path) {
   const auto deadline = std::chrono::steady_clock::now() + kDeadline;
-  std::vector<std::string> endpoints;
-  for (int rank = 0; rank < ranks; ++rank) {
-    const std::string path = directory + "/endpoint." + std::to_string(rank);
-    while (!std::filesystem::exists(path)) {
-      if (std::chrono::steady_clock::now() > deadline)
-        return DeadlineExceeded("rank " + std::to_string(rank) + " did not come");
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
-    }
-    endpoints.push_back(ReadFile(path));
+  while (!std::filesystem::exists(path)) {
+    if (std::chrono::steady_clock::now() > deadline) return DeadlineExceeded("nobody made " + path);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }
-  return endpoints;
+  return ReadFile(path);
+}
+
+// Ranks as processes over the layout's backend, met by files.
+StatusOr<MeshCommunicators> Connect(const Layout& layout, int rank, const std::string& directory,
+                                    Listener* listener) {
+  const ParallelDims dims{.pp = layout.pp(), .dp = layout.dp(), .tp = layout.tp()};
+  MeshBackend backend{.backend = layout.backend(), .device = CPU, .gpu = rank};
+  if (rank == 0 && layout.backend() == NCCL) {
+    WEFT_ASSIGN_OR_RETURN(const NcclUniqueId id, MakeNcclUniqueId());
+    backend.comm_id.assign(reinterpret_cast<const char*>(id.data()), id.size());
+  }
+  if (rank == 0) WriteFile(directory + "/comm_id", backend.comm_id);
+  WriteFile(directory + "/endpoint." + std::to_string(rank), listener->endpoint());
+  TcpOptions options;
+  options.rank = rank;
+  for (int peer = 0; peer < dims.world_size(); ++peer) {
+    WEFT_ASSIGN_OR_RETURN(std::string endpoint,
+                          WaitForFile(directory + "/endpoint." + std::to_string(peer)));
+    options.endpoints.push_back(std::move(endpoint));
+  }
+  WEFT_ASSIGN_OR_RETURN(backend.comm_id, WaitForFile(directory + "/comm_id"));
+  options.run_token = "parity";
+  return ConnectMeshFor(dims, backend, options, *listener);
 }
 
 Status RunRank(int rank, const std::string& directory) {
   Recipe recipe;
   if (!recipe.ParseFromString(ReadFile(directory + "/recipe")))
     return Internal("the recipe does not parse");
-  const ParallelDims dims{
-      .pp = recipe.layout().pp(), .dp = recipe.layout().dp(), .tp = recipe.layout().tp()};
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<Listener> listener, Listener::Bind({}));
-  WriteFile(directory + "/endpoint." + std::to_string(rank), listener->endpoint());
-  TcpOptions options;
-  options.rank = rank;
-  WEFT_ASSIGN_OR_RETURN(options.endpoints, Endpoints(directory, dims.world_size()));
-  options.run_token = "parity";
-  WEFT_ASSIGN_OR_RETURN(MeshCommunicators mesh, ConnectMesh(dims, options, *listener));
+  WEFT_ASSIGN_OR_RETURN(MeshCommunicators mesh,
+                        Connect(recipe.layout(), rank, directory, listener.get()));
   AxisCommunicators axes;
   axes.dp = mesh.dp.get();
   axes.tp = mesh.tp.get();

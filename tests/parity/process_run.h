@@ -1,4 +1,4 @@
-// The same short run with ranks as processes over the tcp backend. Each is this program, started again.
+// The same short run with ranks as processes over the backend of the layout. Each is this program, started again.
 #pragma once
 
 #include <string>
