@@ -9,7 +9,7 @@ export ARGS
 export FUZZ_SECONDS FUZZ_TARGETS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo parity bench-step cuda debug tsan fuzz crosscheck format check-format lint clean
+.PHONY: help setup build test demo parity bench-step bench-data cuda debug tsan fuzz crosscheck format check-format lint clean
 
 help: ## List every target
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -35,6 +35,10 @@ parity: setup ## Compare every model under every layout with one process (build/
 bench-step: setup ## Measure steps: bubble of every schedule, throughput and overlap of layouts (build/reports/bench-step-*.json)
 	@tools/build.sh $(PRESET) weft weft-worker
 	@tools/bench_step.sh build/$(PRESET)/bin/weft
+
+bench-data: setup ## Measure opening 100 million samples, finding a batch, and indexing 1 GB beside dd (build/reports/loader-manifest.json, loader-index.json)
+	@tools/build.sh $(PRESET) weft_loader_index_bench
+	@build/$(PRESET)/bin/weft_loader_index_bench
 
 cuda: setup ## Build the CUDA and NCCL code, where the CUDA toolkit is
 	@tools/find_cuda.sh

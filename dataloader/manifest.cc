@@ -185,6 +185,7 @@ void Manifest::Finish() {
     for (const ManifestOverlay& overlay : overlays_) text += "exclude " + overlay.sha256 + "\n";
     hash_ = Sha256Hex(text);
   }
+  shard_of_ = RangeFinder(first_sample_);
   first_byte_.assign(1, kPage);
   for (const ManifestShard& shard : shards_)
     first_byte_.push_back(first_byte_.back() + PlacesBytes(shard.samples));
@@ -237,8 +238,7 @@ LocatedSample Manifest::Find(int64_t id) const {
     }
   }
   position += low;
-  const auto after = std::upper_bound(first_sample_.begin(), first_sample_.end(), position);
-  const auto shard = static_cast<size_t>(after - first_sample_.begin()) - 1;
+  const size_t shard = shard_of_.Find(position);
   return {static_cast<int64_t>(shard), static_cast<int64_t>(position - first_sample_[shard]), {}};
 }
 

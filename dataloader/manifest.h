@@ -1,6 +1,5 @@
 // A data set as one small text file (its shards, and what is laid over them) and one flat file of sample places beside it
-// (FORMAT.md). The text is read at once; the places are read by the page, and a place costs a binary search over the shards and one
-// page: a shard's places begin on a page, so a chunk of up to 256 samples that starts at a multiple of its size has one.
+// (FORMAT.md). The text is read at once; the places are read by the page, and a place costs a look-up of its shard and one page: a shard's places begin on a page, so a chunk of up to 256 samples that starts at a multiple of its size has one.
 //
 // Overlays never change shards: an exclusion takes samples out of the sequence, and the hash changes with it.
 //
@@ -17,6 +16,7 @@
 #include "cluster/base/file_system.h"
 #include "cluster/base/status.h"
 #include "dataloader/paged_file.h"
+#include "dataloader/range_finder.h"
 
 namespace weft {
 
@@ -109,6 +109,7 @@ class Manifest {
   std::string hash_;
   // Per shard, and the total: samples before it; bytes of the file before its places.
   std::vector<uint64_t> first_sample_{0};
+  RangeFinder shard_of_;
   std::vector<uint64_t> first_byte_;
   // Rising positions in the sequence of all samples.
   std::vector<uint64_t> excluded_;

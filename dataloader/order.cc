@@ -25,29 +25,27 @@ int64_t DefaultLanes(int64_t slots, int64_t global_batch, int64_t window) {
 }
 
 ChunkLayout::ChunkLayout(const std::vector<uint64_t>& shard_sizes, uint64_t chunk) : chunk_(chunk) {
-  uint64_t full = 0;
-  uint64_t leftover = 0;
+  std::vector<uint64_t> full{0};
+  std::vector<uint64_t> leftover{0};
   for (const uint64_t size : shard_sizes) {
     first_sample_.push_back(num_samples_);
-    first_full_.push_back(full);
-    first_leftover_.push_back(leftover);
     num_samples_ += size;
-    full += size / chunk * chunk;
-    leftover += size % chunk;
+    full.push_back(full.back() + size / chunk * chunk);
+    leftover.push_back(leftover.back() + size % chunk);
   }
-  first_sample_.push_back(num_samples_);
-  first_full_.push_back(full);
-  first_leftover_.push_back(leftover);
+  full_ = RangeFinder(std::move(full));
+  leftover_ = RangeFinder(std::move(leftover));
 }
 
 uint64_t ChunkLayout::ToSequential(uint64_t canonical) const {
-  const bool in_full = canonical < first_full_.back();
-  const std::vector<uint64_t>& starts = in_full ? first_full_ : first_leftover_;
-  const uint64_t offset = in_full ? canonical : canonical - first_full_.back();
-  const auto after = std::upper_bound(starts.begin(), starts.end(), offset);
-  const auto shard = static_cast<size_t>(after - starts.begin()) - 1;
-  const uint64_t before_leftovers = in_full ? 0 : first_full_[shard + 1] - first_full_[shard];
-  return first_sample_[shard] + before_leftovers + offset - starts[shard];
+  if (canonical < full_.total()) {
+    const size_t shard = full_.Find(canonical);
+    return first_sample_[shard] + canonical - full_.start(shard);
+  }
+  const uint64_t place = canonical - full_.total();
+  const size_t shard = leftover_.Find(place);
+  const uint64_t in_chunks = full_.start(shard + 1) - full_.start(shard);
+  return first_sample_[shard] + in_chunks + place - leftover_.start(shard);
 }
 
 StatusOr<SampleOrder> SampleOrder::Create(const OrderOptions& options,
@@ -89,15 +87,29 @@ uint64_t SampleOrder::Key(const Set& set, uint64_t epoch, const char* purpose) c
 }
 
 SampleRef SampleOrder::At(int64_t step, int64_t slot, int64_t row, int64_t substitute) const {
+  return At(step, slot, row, substitute, nullptr);
+}
+
+std::vector<SampleRef> SampleOrder::Rows(int64_t step, int64_t slot) const {
+  std::vector<SampleRef> rows;
+  rows.reserve(static_cast<size_t>(rows_per_slot()));
+  WindowMemo memo;
+  for (int64_t row = 0; row < rows_per_slot(); ++row) rows.push_back(At(step, slot, row, 0, &memo));
+  return rows;
+}
+
+SampleRef SampleOrder::At(int64_t step, int64_t slot, int64_t row, int64_t substitute,
+                          WindowMemo* memo) const {
   const int64_t lanes_per_slot = lanes_ / options_.slots;
   const int64_t rows_per_lane = options_.global_batch / lanes_;
   const int64_t lane = slot * lanes_per_slot + row / rows_per_lane;
   const Mix::Place place = mix_.At(step, lane, row % rows_per_lane);
   const uint64_t q = place.count * static_cast<uint64_t>(lanes_) + static_cast<uint64_t>(lane);
-  return Locate(place.set, q, static_cast<uint64_t>(substitute));
+  return Locate(place.set, q, static_cast<uint64_t>(substitute), memo);
 }
 
-SampleRef SampleOrder::Locate(int set_index, uint64_t q, uint64_t substitute) const {
+SampleRef SampleOrder::Locate(int set_index, uint64_t q, uint64_t substitute,
+                              WindowMemo* memo) const {
   const Set& set = sets_[static_cast<size_t>(set_index)];
   const auto lanes = static_cast<uint64_t>(lanes_);
   const uint64_t total = set.layout.num_samples();
@@ -109,7 +121,7 @@ SampleRef SampleOrder::Locate(int set_index, uint64_t q, uint64_t substitute) co
   const uint64_t h = (lanes - epoch % lanes * (total % lanes) % lanes) % lanes;
   uint64_t place = 0;
   if (main > 0 && g >= h && g < h + main) {
-    place = MainPlace(set, epoch, (g - h) % lanes, (g - h) / lanes, substitute);
+    place = MainPlace(set, epoch, (g - h) % lanes, (g - h) / lanes, substitute, memo);
   } else {
     const uint64_t u = main == 0 || g < h ? g : g - main;
     place = main + Permutation(set.tail, Key(set, epoch, "tail"))((u + substitute) % set.tail);
@@ -124,7 +136,7 @@ SampleRef SampleOrder::Locate(int set_index, uint64_t q, uint64_t substitute) co
 }
 
 uint64_t SampleOrder::MainPlace(const Set& set, uint64_t epoch, uint64_t lane, uint64_t row,
-                                uint64_t substitute) const {
+                                uint64_t substitute, WindowMemo* memo) const {
   const uint64_t chunk = set.layout.chunk();
   const uint64_t m = set.chunks_per_lane;
   const auto window = static_cast<uint64_t>(options_.window);
@@ -135,7 +147,12 @@ uint64_t SampleOrder::MainPlace(const Set& set, uint64_t epoch, uint64_t lane, u
   const uint64_t w = (k + 1) * m / num_windows - c0;
   const uint64_t j = (row - c0 * chunk + substitute) % (w * chunk);
   const uint64_t lane_key = HashCombine(Key(set, epoch, "lane"), lane);
-  const uint64_t c = Permutation(w, HashCombine(HashCombine(lane_key, k), Fnv1a64("c")))(j % w);
+  const uint64_t window_key = HashCombine(HashCombine(lane_key, k), Fnv1a64("c"));
+  if (memo != nullptr && (memo->key != window_key || memo->places.size() != w)) {
+    memo->key = window_key;
+    Permutation(w, window_key).FillTable(&memo->places);
+  }
+  const uint64_t c = memo != nullptr ? memo->places[j % w] : Permutation(w, window_key)(j % w);
   const uint64_t i =
       Permutation(chunk, HashCombine(HashCombine(lane_key, c0 + c), Fnv1a64("i")))(j / w);
   return (lane * m + c0 + c) * chunk + i;

@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "cluster/base/hash.h"
+
 namespace weft {
 
 StatusOr<std::unique_ptr<PagedFile>> PagedFile::Open(const std::string& path) {
@@ -24,15 +26,25 @@ StatusOr<std::unique_ptr<PagedFile>> PagedFile::Open(const std::string& path) {
   return std::unique_ptr<PagedFile>(new PagedFile(path, fd, static_cast<uint64_t>(st.st_size)));
 }
 
+PagedFile::PagedFile(std::string path, int fd, uint64_t size)
+    : path_(std::move(path)), fd_(fd), size_(size) {
+  for (Stripe& stripe : stripes_) {
+    MutexLock lock(stripe.mutex);
+    stripe.pages.assign(kSlots, kNone);
+    stripe.oldest.assign(kSlots / kWays, 0);
+    // Not initialised: memory comes with the first page that is put there.
+    stripe.bytes.reset(new char[kSlots * kPage]);
+  }
+}
+
 PagedFile::~PagedFile() { ::close(fd_); }
 
-Status PagedFile::Fill(uint64_t page, Page* bytes) const {
+Status PagedFile::Fill(uint64_t page, char* bytes) const {
   const uint64_t begin = page * kPage;
   size_t done = 0;
   const auto wanted = static_cast<size_t>(std::min(kPage, size_ - begin));
   while (done < wanted) {
-    const ssize_t n =
-        ::pread(fd_, bytes->data() + done, wanted - done, static_cast<off_t>(begin + done));
+    const ssize_t n = ::pread(fd_, bytes + done, wanted - done, static_cast<off_t>(begin + done));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoStatus("read " + path_, errno);
     if (n == 0) return Corruption(path_ + " was cut while it was open");
@@ -44,16 +56,23 @@ Status PagedFile::Fill(uint64_t page, Page* bytes) const {
 Status PagedFile::ReadAt(uint64_t offset, size_t size, void* out) const {
   if (offset > size_ || size > size_ - offset)
     return Corruption(path_ + ": ends at byte " + std::to_string(size_) + ", before what is read");
-  MutexLock lock(mutex_);
   const uint64_t page = offset / kPage;
-  auto found = held_.find(page);
-  if (found == held_.end()) {
-    auto bytes = std::make_unique<Page>();
-    WEFT_RETURN_IF_ERROR(Fill(page, bytes.get()));
-    if (held_.size() >= kMaxHeld) held_.clear();
-    found = held_.emplace(page, std::move(bytes)).first;
+  const uint64_t hash = Mix64(page);
+  Stripe& stripe = stripes_[hash % kStripes];
+  const size_t set = hash / kStripes % (kSlots / kWays);
+  MutexLock lock(stripe.mutex);
+  const auto first = stripe.pages.begin() + static_cast<std::ptrdiff_t>(set * kWays);
+  auto slot = std::find(first, first + kWays, page);
+  if (slot == first + kWays) {
+    slot = first + stripe.oldest[set];
+    stripe.oldest[set] = static_cast<uint8_t>((stripe.oldest[set] + 1) % kWays);
+    *slot = kNone;
+    WEFT_RETURN_IF_ERROR(
+        Fill(page, stripe.bytes.get() + static_cast<size_t>(slot - stripe.pages.begin()) * kPage));
+    *slot = page;
   }
-  std::memcpy(out, found->second->data() + offset % kPage, size);
+  const char* bytes = stripe.bytes.get() + static_cast<size_t>(slot - stripe.pages.begin()) * kPage;
+  std::memcpy(out, bytes + offset % kPage, size);
   return OkStatus();
 }
 

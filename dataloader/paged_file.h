@@ -9,8 +9,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <unordered_map>
-#include <utility>
+#include <vector>
 
 #include "cluster/base/mutex.h"
 #include "cluster/base/status.h"
@@ -33,17 +32,26 @@ class PagedFile {
   Status ReadAt(uint64_t offset, size_t size, void* out) const;
 
  private:
-  using Page = std::array<char, kPage>;
+  // A part of the cache with a lock of its own. A page is in one of the kWays slots of its set, and pushes out the set's
+  // oldest page. (With one slot a page a fifth of a batch's pages would push each other out, with eight one in thousands.)
+  struct Stripe {
+    Mutex mutex;
+    std::vector<uint64_t> pages WEFT_GUARDED_BY(mutex);  // of each slot; kNone: empty
+    std::vector<uint8_t> oldest WEFT_GUARDED_BY(mutex);  // of each set
+    std::unique_ptr<char[]> bytes WEFT_GUARDED_BY(mutex);
+  };
+  static constexpr size_t kStripes = 16;
+  static constexpr size_t kWays = 8;
+  static constexpr size_t kSlots = kMaxHeld / kStripes;
+  static constexpr uint64_t kNone = ~uint64_t{0};
 
-  PagedFile(std::string path, int fd, uint64_t size)
-      : path_(std::move(path)), fd_(fd), size_(size) {}
-  Status Fill(uint64_t page, Page* bytes) const;
+  PagedFile(std::string path, int fd, uint64_t size);
+  Status Fill(uint64_t page, char* bytes) const;
 
   const std::string path_;
   const int fd_;
   const uint64_t size_;
-  mutable Mutex mutex_;
-  mutable std::unordered_map<uint64_t, std::unique_ptr<Page>> held_ WEFT_GUARDED_BY(mutex_);
+  mutable std::array<Stripe, kStripes> stripes_;
 };
 
 }  // namespace weft

@@ -36,4 +36,17 @@ uint64_t Permutation::operator()(uint64_t i) const {
   return i;
 }
 
+void Permutation::FillTable(std::vector<uint64_t>* table) const {
+  table->assign(n_, 0);
+  if (n_ == 1) return;
+  // One step of each walk, for the whole domain (less than 2 n, or 64).
+  std::vector<uint64_t> next((high_mask_ + 1) << low_bits_);
+  for (uint64_t i = 0; i < next.size(); ++i) next[i] = Encrypt(i);
+  for (uint64_t i = 0; i < n_; ++i) {
+    uint64_t value = next[i];
+    while (value >= n_) value = next[value];
+    (*table)[i] = value;
+  }
+}
+
 }  // namespace weft

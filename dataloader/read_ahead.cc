@@ -36,6 +36,8 @@ StatusOr<const ReadAhead::Block*> ReadAhead::Get(uint64_t index) const {
     buffer = std::move(blocks_.front().bytes);
     blocks_.pop_front();
   }
+  // The disk works on two blocks while one is copied and one is in use.
+  file_.Announce((index + 2) * kBlockBytes, kBlockBytes);
   if ((index + 1) * kBlockBytes < file_.size()) {
     next_index_ = index + 1;
     next_ = std::async(std::launch::async,

@@ -159,6 +159,10 @@ Status ShardFile::ReadAt(uint64_t offset, size_t size, void* out) const {
   return OkStatus();
 }
 
+void ShardFile::Announce(uint64_t offset, uint64_t size) const {
+  ::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(size), POSIX_FADV_WILLNEED);
+}
+
 StatusOr<uint32_t> ShardFile::Checksum(uint64_t offset, uint64_t size, uint32_t crc) const {
   std::vector<char> buffer(static_cast<size_t>(std::min<uint64_t>(size, uint64_t{1} << 20)));
   while (size > 0) {

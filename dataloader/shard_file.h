@@ -39,6 +39,8 @@ class ShardFile : public ShardBytes {
   uint64_t size() const override { return size_; }
   Status ReadAt(uint64_t offset, size_t size, void* out) const override;
   StatusOr<uint32_t> Checksum(uint64_t offset, uint64_t size, uint32_t crc) const override;
+  // Tells the kernel that bytes [offset, offset + size) come next: it reads them while others are in use.
+  void Announce(uint64_t offset, uint64_t size) const;
   // Of the file as it lies on disk: bytes, and the time of its last change in ns.
   uint64_t disk_bytes() const { return disk_bytes_; }
   int64_t disk_time() const { return disk_time_; }
