@@ -9,6 +9,8 @@
 // jpeglib.h needs size_t and FILE.
 #include <jpeglib.h>
 
+#include "dataloader/jpeg/entropy_decoder.h"
+
 namespace weft {
 namespace {
 
@@ -122,6 +124,39 @@ std::vector<std::vector<int16_t>> OracleCoefficients(std::string_view bytes) {
     }
   });
   if (!good) all.clear();
+  return all;
+}
+
+std::vector<std::vector<int16_t>> OwnCoefficients(std::string_view bytes) {
+  jpeg::Header header;
+  jpeg::EntropyDecoder decoder;
+  if (!jpeg::ParseHeader(bytes, &header) || !decoder.Start(header, bytes)) return {};
+  const auto& first = header.components[0];
+  std::vector<std::vector<int16_t>> all(static_cast<size_t>(header.num_components));
+  jpeg::McuRow row;
+  for (int y = 0; y < decoder.mcus_y(); ++y) {
+    for (size_t c = 0; c < all.size(); ++c) {
+      const auto& component = header.components[c];
+      row[c].Resize(component.v, decoder.mcus_x() * component.h);
+      row[c].Clear(0, (decoder.mcus_x() * component.h + 3) / 4);
+    }
+    if (!decoder.DecodeRow(0, decoder.mcus_x(), &row)) return {};
+    for (size_t c = 0; c < all.size(); ++c) {
+      const auto& component = header.components[c];
+      const auto blocks = [](int size, int factor, int max) {
+        return ((size * factor + max - 1) / max + 7) / 8;
+      };
+      const int columns = blocks(header.width, component.h, first.h);
+      const int rows = blocks(header.height, component.v, first.v);
+      for (int line = 0; line < component.v && y * component.v + line < rows; ++line) {
+        for (int x = 0; x < columns; ++x) {
+          const int16_t* block = row[c].group(line, x / 4) + 8 * (x % 4);
+          for (size_t i = 0; i < 64; ++i) all[c].push_back(block[i / 8 * 32 + i % 8]);
+        }
+      }
+    }
+  }
+  if (!decoder.AtSegmentEnd()) all.clear();
   return all;
 }
 

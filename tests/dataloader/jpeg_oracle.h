@@ -28,6 +28,9 @@ Image MakeBusyImage(int width, int height, unsigned seed, int noise);
 // The quantised coefficients of each component, blocks row by row, 64 each. Empty: libjpeg-turbo fails or warns.
 std::vector<std::vector<int16_t>> OracleCoefficients(std::string_view bytes);
 
+// The same of Weft's own decoder; empty if it does not take the file.
+std::vector<std::vector<int16_t>> OwnCoefficients(std::string_view bytes);
+
 // Entropy decoding alone; false if libjpeg-turbo fails or warns.
 bool ReadCoefficients(std::string_view bytes);
 

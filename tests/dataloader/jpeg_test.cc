@@ -6,7 +6,6 @@
 
 #include "dataloader/jpeg/baseline_decoder.h"
 #include "dataloader/jpeg/colour.h"
-#include "dataloader/jpeg/entropy_decoder.h"
 #include "dataloader/jpeg/idct.h"
 #include "tests/dataloader/jpeg_oracle.h"
 #include "tests/dataloader/test_images.h"
@@ -16,40 +15,6 @@ namespace {
 
 using jpeg::BaselineDecoder;
 using jpeg::Box;
-
-// What the own decoder finds, in the oracle's form; empty if it does not take the file.
-std::vector<std::vector<int16_t>> Coefficients(std::string_view bytes) {
-  jpeg::Header header;
-  jpeg::EntropyDecoder decoder;
-  if (!jpeg::ParseHeader(bytes, &header) || !decoder.Start(header, bytes)) return {};
-  const auto& first = header.components[0];
-  std::vector<std::vector<int16_t>> all(static_cast<size_t>(header.num_components));
-  jpeg::McuRow row;
-  for (int y = 0; y < decoder.mcus_y(); ++y) {
-    for (size_t c = 0; c < all.size(); ++c) {
-      const auto& component = header.components[c];
-      row[c].Resize(component.v, decoder.mcus_x() * component.h);
-      row[c].Clear(0, (decoder.mcus_x() * component.h + 3) / 4);
-    }
-    if (!decoder.DecodeRow(0, decoder.mcus_x(), &row)) return {};
-    for (size_t c = 0; c < all.size(); ++c) {
-      const auto& component = header.components[c];
-      const auto blocks = [](int size, int factor, int max) {
-        return ((size * factor + max - 1) / max + 7) / 8;
-      };
-      const int columns = blocks(header.width, component.h, first.h);
-      const int rows = blocks(header.height, component.v, first.v);
-      for (int line = 0; line < component.v && y * component.v + line < rows; ++line) {
-        for (int x = 0; x < columns; ++x) {
-          const int16_t* block = row[c].group(line, x / 4) + 8 * (x % 4);
-          for (size_t i = 0; i < 64; ++i) all[c].push_back(block[i / 8 * 32 + i % 8]);
-        }
-      }
-    }
-  }
-  if (!decoder.AtSegmentEnd()) all.clear();
-  return all;
-}
 
 // The box of the picture as interleaved RGB; empty if the own decoder does not take the file.
 std::vector<uint8_t> Pixels(BaselineDecoder* decoder, int shrink, const Box& box) {
@@ -83,7 +48,7 @@ Box RandomBox(int width, int height, std::mt19937* random) {
 }
 
 void ExpectEqualsOracle(const std::string& bytes, std::mt19937* random) {
-  ASSERT_EQ(Coefficients(bytes), OracleCoefficients(bytes));
+  ASSERT_EQ(OwnCoefficients(bytes), OracleCoefficients(bytes));
   BaselineDecoder decoder;
   ASSERT_TRUE(decoder.Open(bytes));
   for (const int shrink : {1, 2, 4, 8}) {
@@ -183,7 +148,7 @@ TEST(BaselineJpeg, NeverTakesWhatLibjpegTurboRefuses) {
       }
       if (bytes.size() <= begin + 1) break;
     }
-    const auto own = Coefficients(bytes);
+    const auto own = OwnCoefficients(bytes);
     if (own.empty()) {
       ++refused;
       continue;
