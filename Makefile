@@ -32,6 +32,18 @@ parity: setup ## Compare every model under every layout with one process (build/
 	@mkdir -p build/reports
 	@build/$(PRESET)/bin/weft_parity --json build/reports/parity.json
 
+.PHONY: conformance bundle test-bundle
+conformance: setup ## Run the suite of all communicator backends, and each breach of NCCL's contract (build/reports/conformance.json)
+	@tools/build.sh $(PRESET) comm_test gpu_double_test
+	@tools/conformance.py build/$(PRESET)/tests build/reports/conformance.json
+
+bundle: setup ## Pack weft, weft-worker and what they need into build/bundle, to run elsewhere (PRESET=release or cuda)
+	@tools/build.sh $(PRESET) weft weft-worker
+	@tools/bundle.sh $(PRESET)
+
+test-bundle: bundle ## Run the bundle in a clean root: version, data, training
+	@tools/test_bundle.sh $(PRESET)
+
 bench-step: setup ## Measure steps: bubble of every schedule, throughput and overlap of layouts (build/reports/bench-step-*.json)
 	@tools/build.sh $(PRESET) weft weft-worker
 	@tools/bench_step.sh build/$(PRESET)/bin/weft

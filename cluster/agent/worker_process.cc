@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "cluster/base/logging.h"
+#include "cluster/launch/worker_libraries.h"
 
 namespace weft {
 namespace {
@@ -35,6 +36,8 @@ StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Spawn(EventLoop* loop,
                   "--bind",        options.data_host};
   // Ranks share the node's cores: threads of libgomp that wait must sleep.
   process.env = {{"GOMP_SPINCOUNT", "0"}};
+  WEFT_ASSIGN_OR_RETURN(const std::string libraries, WorkerLibraryPath(options.program));
+  if (!libraries.empty()) process.env.emplace_back("LD_LIBRARY_PATH", libraries);
   process.inherited_fds = {fds[1]};
   process.log_path = options.log_path;
   auto child = ChildProcess::Spawn(

@@ -34,8 +34,9 @@ std::string FindProgram(const std::string& name) {
 bool UnderMpirun() { return std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr; }
 
 std::vector<std::string> MpirunArguments(const MpirunOptions& options) {
-  std::vector<std::string> argv = {FindProgram("mpirun"), "-n", std::to_string(options.ranks),
-                                   "--oversubscribe", "--bind-to", "none"};
+  std::vector<std::string> argv = {
+      FindProgram("mpirun"), "-n",        std::to_string(options.ranks),
+      "--oversubscribe",     "--bind-to", "none"};
   // Ranks that wait for each other in MPI_Init must not take the cores of those that are still loading.
   for (const char* word : {"--mca", "mpi_yield_when_idle", "1"}) argv.push_back(word);
   if (::geteuid() == 0) argv.push_back("--allow-run-as-root");
@@ -46,7 +47,8 @@ std::vector<std::string> MpirunArguments(const MpirunOptions& options) {
 Status CheckMpirun() {
   if (!FindProgram("mpirun").empty()) return OkStatus();
   return NotFound(
-      "layout.backend MPI needs OpenMPI's mpirun, which is not in PATH; install it (Debian: openmpi-bin), or use "
+      "layout.backend MPI needs OpenMPI's mpirun, which is not in PATH; install it (Debian: "
+      "openmpi-bin), or use "
       "layout.backend TCP");
 }
 
@@ -79,8 +81,7 @@ class MpirunLauncher::Impl {
     ProcessOptions process;
     process.argv = MpirunArguments(options_);
     process.log_path = options_.log_path;
-    auto child =
-        ChildProcess::Spawn(&loop_, process, [this](ProcessExit exit) { OnExit(exit); });
+    auto child = ChildProcess::Spawn(&loop_, process, [this](ProcessExit exit) { OnExit(exit); });
     if (child.ok()) {
       child_ = std::move(*child);
       return;
@@ -89,8 +90,7 @@ class MpirunLauncher::Impl {
   }
   void OnExit(ProcessExit exit) {
     if (over_) return loop_.Stop();
-    WEFT_LOG(INFO) << "mpirun has ended with "
-                   << (exit.signal != 0 ? "signal " : "exit code ")
+    WEFT_LOG(INFO) << "mpirun has ended with " << (exit.signal != 0 ? "signal " : "exit code ")
                    << (exit.signal != 0 ? exit.signal : exit.exit_code) << " (" << options_.log_path
                    << "); starting the next one";
     again_ = loop_.After(kBetweenLaunchers, [this] { Launch(); });

@@ -59,10 +59,10 @@ TEST(MpiTrain, WithoutMpirunOneClearMessage) {
   EXPECT_EQ(result.exit_code, 1) << result.output;
   EXPECT_NE(result.output.find("mpirun -n 2 weft agent"), std::string::npos) << result.output;
 
-  const ProgramResult train = RunProgram(
-      {"/usr/bin/env", "PATH=/nowhere", WEFT_PROGRAM, "train", "recipe.textproto", "--run-dir",
-       "train", "--set", "layout.backend=MPI"},
-      tiny.directory());
+  const ProgramResult train =
+      RunProgram({"/usr/bin/env", "PATH=/nowhere", WEFT_PROGRAM, "train", "recipe.textproto",
+                  "--run-dir", "train", "--set", "layout.backend=MPI"},
+                 tiny.directory());
   EXPECT_EQ(train.exit_code, 1) << train.output;
   EXPECT_NE(train.output.find("mpirun, which is not in PATH"), std::string::npos) << train.output;
 }
