@@ -14,6 +14,7 @@ BACKENDS = {  # name in the tests: column
     "TcpThreads": "tcp",
     "TcpOverSockets": "tcp sockets",
     "TcpProcesses": "tcp processes",
+    "StagedTcp": "tcp from a GPU",
     "MpiProcesses": "mpi",
     "NcclDoubleThreads": "nccl double",
     "NcclDoubleProcesses": "nccl double processes",

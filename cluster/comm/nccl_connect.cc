@@ -1,10 +1,11 @@
 #include "cluster/comm/nccl_connect.h"
 
+#include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <utility>
 
 #include "cluster/base/logging.h"
-#include "cluster/base/text.h"
 #include "cluster/comm/nccl_calls.h"
 #include "cluster/comm/nccl_communicator.h"
 
@@ -35,6 +36,24 @@ StatusOr<std::shared_ptr<Communication>> ConnectWorld(const NcclOptions& options
   ncclUniqueId id;
   std::memcpy(&id, options.unique_id.data(), sizeof(id));
   return Communication::Init(options.size, id, options.rank, deadline);
+}
+
+std::string Milliseconds(Duration time) {
+  char text[32];
+  std::snprintf(text, sizeof(text), "%.1f ms", 1e3 * ToSeconds(time));
+  return text;
+}
+
+// The communicator of one axis. NCCL connects at the first collective: that is now, not in a step.
+StatusOr<std::unique_ptr<Communicator>> SplitAxis(const NcclOptions& options, int color,
+                                                  const std::shared_ptr<Communication>& everybody,
+                                                  TimePoint deadline) {
+  WEFT_ASSIGN_OR_RETURN(auto communication, everybody->Split(color, options.rank, 0, deadline));
+  WEFT_ASSIGN_OR_RETURN(
+      auto made, nccl::OpenCommunicator(options, std::move(communication), everybody, deadline));
+  const Duration left = std::max<Duration>(deadline - Clock::now(), Duration::zero());
+  WEFT_RETURN_IF_ERROR(made->Barrier({.name = "connect", .timeout = left})->Wait());
+  return made;
 }
 
 }  // namespace
@@ -68,6 +87,7 @@ StatusOr<MeshCommunicators> ConnectNcclMesh(const ParallelDims& dims, const Nccl
   const TimePoint begin = Clock::now();
   const TimePoint deadline = begin + world.timeout;
   WEFT_ASSIGN_OR_RETURN(const auto everybody, ConnectWorld(world, deadline));
+  std::string times = "the world " + Milliseconds(Clock::now() - begin);
   MeshCommunicators mine;
   for (const Axis axis : {Axis::kData, Axis::kTensor, Axis::kPipeline}) {
     if (dims.Degree(axis) == 1) continue;
@@ -76,15 +96,14 @@ StatusOr<MeshCommunicators> ConnectNcclMesh(const ParallelDims& dims, const Nccl
     options.size = dims.Degree(axis);
     options.group = GroupName(mesh, axis, world.rank);
     options.lanes = axis == Axis::kPipeline ? NcclLanes::kRing : NcclLanes::kNone;
-    auto communication =
-        everybody->Split(mesh.Group(axis, world.rank).front(), options.rank, 0, deadline);
-    WEFT_RETURN_IF_ERROR(communication.status().WithContext(options.group));
-    auto made = nccl::OpenCommunicator(options, *std::move(communication), everybody, deadline);
+    const TimePoint start = Clock::now();
+    auto made = SplitAxis(options, mesh.Group(axis, world.rank).front(), everybody, deadline);
     WEFT_RETURN_IF_ERROR(made.status().WithContext(options.group));
+    times += ", " + options.group + " " + Milliseconds(Clock::now() - start);
     mine.Of(axis) = *std::move(made);
   }
-  WEFT_LOG(INFO) << "NCCL: " << mine.All().size() << " axes of " << world.size
-                 << " ranks connected in " << HumanSeconds(ToSeconds(Clock::now() - begin));
+  WEFT_LOG(INFO) << "NCCL: " << world.size << " ranks connected in "
+                 << Milliseconds(Clock::now() - begin) << " (" << times << ")";
   return mine;
 }
 
