@@ -13,6 +13,7 @@
 #include "cli/data_set_commands.h"
 #include "cli/data_tools.h"
 #include "cli/flags.h"
+#include "cli/pack_samples_command.h"
 #include "cli/pack_shapes_command.h"
 #include "cluster/base/clock.h"
 #include "cluster/base/file_system.h"
@@ -37,6 +38,7 @@ namespace {
 
 constexpr char kUsage[] = R"(weft data: training data
 
+  weft data pack SHARDS --out DIR        shuffle samples of any format into WebDataset shards
   weft data pack openclipart --out DIR   turn the Debian package openclipart-png into shards
   weft data pack wordnet --out DIR       turn the glosses of Debian's wordnet-base into text shards
   weft data pack shapes --out DIR        draw pictures of coloured shapes with captions: no download
@@ -170,12 +172,11 @@ int Pack(const std::vector<std::string>& args) {
   if (name == "openclipart") return PackOpenclipartCommand({args.begin() + 1, args.end()});
   if (name == "shapes") return PackShapesCommand({args.begin() + 1, args.end()});
   if (name == "wordnet") return PackWordnetCommand({args.begin() + 1, args.end()});
-  if (name == "--help") return PackOpenclipartCommand(args);
+  if (name.empty() || name == "--help" || name.find_first_of("./*{") != std::string::npos)
+    return PackSamplesCommand(args);
   return ReportError(
-      "data pack",
-      InvalidArgument(args.empty() ? "name what to pack: `openclipart`, `shapes` or `wordnet`"
-                                   : "cannot pack '" + name +
-                                         "', only `openclipart`, `shapes` and `wordnet`"));
+      "data pack", InvalidArgument("cannot pack '" + name +
+                                   "': give shards, or one of `openclipart`, `shapes`, `wordnet`"));
 }
 
 // Control characters would move the terminal's cursor.
