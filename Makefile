@@ -9,7 +9,7 @@ export ARGS
 export FUZZ_SECONDS FUZZ_TARGETS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo parity bench-step bench-data cuda debug tsan fuzz crosscheck format check-format lint clean
+.PHONY: help setup build test demo parity bench-step bench-data bench-loader cuda debug tsan fuzz crosscheck format check-format lint clean
 
 help: ## List every target
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -51,6 +51,12 @@ bench-step: setup ## Measure steps: bubble of every schedule, throughput and ove
 bench-data: setup ## Measure opening 100 million samples, finding a batch, and indexing 1 GB beside dd (build/reports/loader-manifest.json, loader-index.json)
 	@tools/build.sh $(PRESET) weft_loader_index_bench
 	@build/$(PRESET)/bin/weft_loader_index_bench
+
+bench-loader: setup ## Resume a mix at every step, deal by balance, kill and starve the loader process (build/reports/loader-*.json)
+	@tools/build.sh $(PRESET) weft weft-worker loader_order_test loader_process_test integration_test
+	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_order_test --gtest_filter='Balance*:*MixResume*'
+	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_process_test --gtest_filter='*Resident*'
+	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/integration_test --gtest_filter='LoaderProcess.Killed*'
 
 cuda: setup ## Build the CUDA and NCCL code, where the CUDA toolkit is
 	@tools/find_cuda.sh

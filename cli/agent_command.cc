@@ -4,6 +4,7 @@
 #include <thread>
 
 #include "cli/flags.h"
+#include "cli/loader_flags.h"
 #include "cluster/agent/agent.h"
 #include "cluster/launch/mpirun.h"
 #include "coordinator/run_directory.h"
@@ -19,6 +20,7 @@ struct AgentFlags {
   double connect_timeout_s = 60;
   std::string data_host = "127.0.0.1";
   std::string worker_program;
+  LoaderFlags loader;
   std::vector<std::string> inject;
 };
 
@@ -38,6 +40,7 @@ FlagParser MakeParser(AgentFlags* values) {
                "seconds that the coordinator may take to appear");
   flags.String("worker-program", &values->worker_program,
                "the worker, for tests and debuggers; default: weft-worker beside this program");
+  values->loader.AddTo(&flags);
   flags.Strings("inject", &values->inject, "a fault on purpose: kill:rank=1,step=33");
   flags.Example("weft agent --run-dir runs/a --capacity 4");
   flags.Example("mpirun -n 4 weft agent --run-dir runs/a");
@@ -81,6 +84,8 @@ int AgentCommand(const std::vector<std::string>& args) {
     if (!fault.ok()) return ReportError("weft agent", fault.status());
     options.faults.push_back(*fault);
   }
+  const Status loader = values.loader.Apply(&options);
+  if (!loader.ok()) return ReportError("weft agent", loader);
   if (values.capacity < 1) {
     return ReportError("weft agent", InvalidArgument("--capacity must be at least 1"));
   }

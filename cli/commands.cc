@@ -5,6 +5,7 @@
 #include "cli/checkpoint_command.h"
 #include "cli/coordinator_command.h"
 #include "cli/data_command.h"
+#include "cli/loader_command.h"
 #include "cli/report_command.h"
 #include "cli/status_command.h"
 #include "cli/train_command.h"
@@ -22,6 +23,7 @@ std::vector<Command> Commands() {
       {"bench", "how fast this machine trains under a layout", BenchCommand},
       {"coordinator", "the one coordinator of a run on several machines", CoordinatorCommand},
       {"agent", "holds the workers of one machine for a coordinator", AgentCommand},
+      {"loader", "reads samples for the workers of a machine; agents start it", LoaderCommand},
       {"version", "what this build is", VersionCommand},
   };
 }

@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "cli/flags.h"
+#include "cli/loader_flags.h"
 #include "cli/recipe_flags.h"
 #include "cluster/agent/agent.h"
 #include "cluster/base/file_system.h"
@@ -20,6 +21,7 @@ struct TrainFlags {
   std::string run_dir;
   std::string bind = "127.0.0.1:0";
   std::string worker_program;
+  LoaderFlags loader;
   std::vector<std::string> inject;
 };
 
@@ -36,6 +38,7 @@ FlagParser MakeParser(TrainFlags* values) {
   flags.String("bind", &values->bind, "where the coordinator listens (port 0: any free one)");
   flags.String("worker-program", &values->worker_program,
                "the worker, for tests and debuggers; default: weft-worker beside this program");
+  values->loader.AddTo(&flags);
   flags.Strings("inject", &values->inject, "a fault on purpose: kill:rank=1,step=33");
   flags.Example("weft train recipes/clip/demo.textproto");
   flags.Example("weft train recipes/clip/demo.textproto --set layout.dp=4 --run-dir runs/a");
@@ -97,6 +100,8 @@ int TrainCommand(const std::vector<std::string>& args) {
   if (parsed.exit_code) return *parsed.exit_code;
   AgentOptions agent;
   agent.worker_program = values.worker_program;
+  const Status loader = values.loader.Apply(&agent);
+  if (!loader.ok()) return ReportError("weft train", loader);
   for (const std::string& text : values.inject) {
     const auto fault = ParseFaultInjection(text);
     if (!fault.ok()) return ReportError("weft train", fault.status());

@@ -1,6 +1,7 @@
 #include "dataloader/loader.h"
 
 #include <algorithm>
+#include <atomic>
 #include <deque>
 #include <set>
 #include <thread>
@@ -11,6 +12,7 @@
 #include "cluster/base/text.h"
 #include "dataloader/order.h"
 #include "dataloader/sample_mix.h"
+#include "dataloader/thread_times.h"
 
 namespace weft {
 namespace {
@@ -90,7 +92,9 @@ class ThreadedLoader : public Loader {
         batch_size_(options.batch.micro_batch_size()),
         micro_batches_(options.batch.micro_batches()),
         per_step_(static_cast<int64_t>(options.slots.size()) * micro_batches_),
-        total_((options.end_step - options.first_step) * per_step_) {
+        total_((options.end_step - options.first_step) * per_step_),
+        opened_(options.skip),
+        consumed_(options.skip) {
     for (int i = 0; i < options.data.loader_threads(); ++i) {
       threads_.emplace_back([this] { Work(); });
     }
@@ -132,6 +136,18 @@ class ThreadedLoader : public Loader {
   int64_t num_bad_samples() const override {
     MutexLock lock(log_mutex_);
     return static_cast<int64_t>(logged_.size());
+  }
+  std::vector<FieldSpec> fields() const override {
+    std::vector<FieldSpec> wanted;
+    for (const FieldSpec& spec : mix_->fields()) {
+      if (WantsField(options_, spec.name)) wanted.push_back(spec);
+    }
+    return wanted;
+  }
+  LoaderTimes times() const override {
+    measured_ = true;
+    MutexLock lock(mutex_);
+    return times_;
   }
 
  private:
@@ -175,6 +191,7 @@ class ThreadedLoader : public Loader {
 
   void Work() {
     const std::unique_ptr<SampleCook> cook = mix_->NewCook();
+    ThreadTimes clock;
     MutexLock lock(mutex_);
     Refill();
     while (!stopping_ && failure_.ok()) {
@@ -185,8 +202,14 @@ class ThreadedLoader : public Loader {
       }
       const int64_t row = entry->next_row++;
       mutex_.Unlock();
+      const bool measured = measured_;
+      if (measured) clock.Start();
       const Status status = CookRow(cook.get(), row, &entry->batch);
+      const LoaderTimes spent = measured ? clock.Stop() : LoaderTimes();
       mutex_.Lock();
+      times_.decode_s += spent.decode_s;
+      times_.read_s += spent.read_s;
+      times_.core_wait_s += spent.core_wait_s;
       // The entry stays in the ring until its last row is done.
       if (status.ok()) --entry->left;
       if (!status.ok() && failure_.ok()) failure_ = status;
@@ -228,13 +251,16 @@ class ThreadedLoader : public Loader {
   // Micro-batches that this loader gives.
   const int64_t total_;
 
-  Mutex mutex_;
+  mutable Mutex mutex_;
   CondVar work_;
   CondVar ready_;
   std::deque<std::unique_ptr<Entry>> ring_ WEFT_GUARDED_BY(mutex_);
   std::vector<MicroBatch> spare_ WEFT_GUARDED_BY(mutex_);
-  int64_t opened_ WEFT_GUARDED_BY(mutex_) = 0;
-  int64_t consumed_ WEFT_GUARDED_BY(mutex_) = 0;
+  int64_t opened_ WEFT_GUARDED_BY(mutex_);
+  int64_t consumed_ WEFT_GUARDED_BY(mutex_);
+  LoaderTimes times_ WEFT_GUARDED_BY(mutex_);
+  // Looking at the clocks costs some microseconds a row: not before somebody asks.
+  mutable std::atomic<bool> measured_ = false;
   bool stopping_ WEFT_GUARDED_BY(mutex_) = false;
   Status failure_ WEFT_GUARDED_BY(mutex_);
 

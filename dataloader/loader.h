@@ -17,6 +17,16 @@
 
 namespace weft {
 
+// What a loader's threads did since the first call of times(), in seconds of all of them together.
+struct LoaderTimes {
+  // On a core: decoding, resizing, tokenizing.
+  double decode_s = 0;
+  // Waiting for bytes of a shard.
+  double read_s = 0;
+  // Ready to run, but no core was free.
+  double core_wait_s = 0;
+};
+
 class Loader {
  public:
   virtual ~Loader() = default;
@@ -33,6 +43,9 @@ class Loader {
   virtual int64_t num_samples() const = 0;
   // Distinct samples that this loader met and replaced.
   virtual int64_t num_bad_samples() const = 0;
+  // What a consumer gets in each micro-batch. Empty where the micro-batches themselves say it.
+  virtual std::vector<FieldSpec> fields() const { return {}; }
+  virtual LoaderTimes times() const { return {}; }
 };
 
 // Evaluation: each sample of the shards once, in order.

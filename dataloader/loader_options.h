@@ -41,6 +41,8 @@ struct LoaderOptions {
   std::vector<int> slots;
   int64_t first_step = 0;
   int64_t end_step = 0;
+  // Micro-batches from first_step on that the consumer has already: a loader that takes over begins behind them.
+  int64_t skip = 0;
   // Names of the fields that the consumer reads; not set: all of the family. What nobody asks for is not made.
   std::optional<std::vector<std::string>> fields;
 

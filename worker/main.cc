@@ -8,9 +8,11 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 
 #include "cluster/base/file_system.h"
+#include "cluster/base/loader_segment.h"
 #include "cluster/base/logging.h"
 #include "cluster/comm/gpus.h"
 #include "cluster/comm/nccl_connect.h"
@@ -35,6 +37,8 @@ struct WorkerOptions {
   int control_fd = -1;
   int rank = -1;
   std::string bind = "127.0.0.1";
+  // "FD:REGION:ID:CONSECUTIVE", as the agent says it; "": this rank reads its samples itself.
+  std::string loader;
 };
 
 StatusOr<WorkerOptions> ParseArguments(int argc, char** argv) {
@@ -47,6 +51,8 @@ StatusOr<WorkerOptions> ParseArguments(int argc, char** argv) {
       options.rank = std::atoi(argv[i + 1]);
     } else if (flag == "--bind") {
       options.bind = argv[i + 1];
+    } else if (flag == "--loader") {
+      options.loader = argv[i + 1];
     } else {
       return InvalidArgument("unknown flag " + flag);
     }
@@ -56,6 +62,25 @@ StatusOr<WorkerOptions> ParseArguments(int argc, char** argv) {
         "weft-worker is started by `weft train` or `weft agent`; see `weft --help`");
   }
   return options;
+}
+
+StatusOr<std::optional<LoaderSeat>> ParseSeat(const std::string& text) {
+  if (text.empty()) return std::optional<LoaderSeat>();
+  int fd = -1;
+  int region = -1;
+  int consecutive = 0;
+  unsigned long long id = 0;
+  if (std::sscanf(text.c_str(), "%d:%d:%llu:%d", &fd, &region, &id, &consecutive) != 4)
+    return InvalidArgument("--loader '" + text + "' is not FD:REGION:ID:CONSECUTIVE");
+  WEFT_ASSIGN_OR_RETURN(std::shared_ptr<LoaderSegment> segment, LoaderSegment::Adopt(fd));
+  if (region < 0 || region >= segment->regions())
+    return InvalidArgument("--loader '" + text + "': there is no such region");
+  LoaderSeat seat;
+  seat.segment = std::move(segment);
+  seat.region = region;
+  seat.consecutive = consecutive != 0;
+  seat.id = id;
+  return std::optional<LoaderSeat>(std::move(seat));
 }
 
 Status SayHello(int rank, WorkerChannel* channel, const Listener& listener) {
@@ -100,20 +125,22 @@ Status CatchExceptions(const F& f) {
   }
 }
 
-Status Train(const control::Start& start, WorkerChannel* channel, Listener* listener,
-             ProgressReporter* progress) {
+Status Train(const control::Start& start, const WorkerOptions& options, WorkerChannel* channel,
+             Listener* listener, ProgressReporter* progress) {
   MemoryMeter meter;
   const MeterThread attached(&meter);
   progress->Enter(control::PHASE_LOADING, 0);
-  WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<Session> session,
-                        Session::Create(start, channel->token(), listener, PosixFileSystem()));
+  WEFT_ASSIGN_OR_RETURN(std::optional<LoaderSeat> seat, ParseSeat(options.loader));
+  WEFT_ASSIGN_OR_RETURN(
+      const std::unique_ptr<Session> session,
+      Session::Create(start, channel->token(), listener, std::move(seat), PosixFileSystem()));
   progress->SetOperationSource([&session] { return session->CurrentOperation(); });
   channel->SetFlightSource(
       [&session](int last) { return DumpFlightRecorder(session->flight_recorder(), last); });
-  SaverOptions options;
-  options.rank = start.rank();
-  options.world_size = start.world_size();
-  Saver saver(options, PosixFileSystem(), channel);
+  SaverOptions saver_options;
+  saver_options.rank = start.rank();
+  saver_options.world_size = start.world_size();
+  Saver saver(saver_options, PosixFileSystem(), channel);
   // Caught here, so that what looks into the session is gone before it.
   const Status status =
       CatchExceptions([&] { return Trainer(session.get(), &saver, channel, progress).Run(); });
@@ -141,7 +168,7 @@ Status Run(const WorkerOptions& options, WorkerChannel* channel) {
   if (recipe.layout().device() == CUDA)
     return FailedPrecondition("ranks on CUDA are not built yet; set layout.device to CPU");
   at::set_num_threads(recipe.threads_per_rank());
-  return Train(start, channel, listener.get(), &progress);
+  return Train(start, options, channel, listener.get(), &progress);
 }
 
 }  // namespace

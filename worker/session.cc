@@ -20,12 +20,13 @@ namespace weft {
 
 StatusOr<std::unique_ptr<Session>> Session::Create(const control::Start& start,
                                                    const control::Token& token, Listener* listener,
-                                                   FileSystem* fs) {
+                                                   std::optional<LoaderSeat> seat, FileSystem* fs) {
   Recipe recipe;
   if (!recipe.ParseFromString(start.recipe()))
     return Internal("the coordinator's recipe does not parse");
   std::unique_ptr<Session> session(new Session(std::move(recipe)));
   session->rank_ = start.rank();
+  session->seat_ = std::move(seat);
   session->world_size_ = start.world_size();
   session->recipe_hash_ = RecipeHash(session->recipe_);
   WEFT_RETURN_IF_ERROR(session->Connect(start, token, listener));
@@ -128,7 +129,7 @@ Status Session::OpenData(const checkpoint::DataCursor* cursor) {
   LoaderOptions options = MakeLoaderOptions();
   options.first_step = first_step_;
   options.fields = LoaderFields(spec_, state_->stages());
-  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<Loader> loader, Loader::Open(options));
+  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<Loader> loader, OpenLoader(options));
   if (cursor != nullptr && cursor->manifest_hash() != loader->manifest_hash()) {
     return InvalidArgument("the training data changed since the checkpoint of step " +
                            std::to_string(first_step_) + " (manifest " + loader->manifest_hash() +
@@ -137,6 +138,21 @@ Status Session::OpenData(const checkpoint::DataCursor* cursor) {
   }
   batches_ = std::make_unique<BatchStream>(options, std::move(loader));
   return OkStatus();
+}
+
+StatusOr<std::unique_ptr<Loader>> Session::OpenLoader(const LoaderOptions& options) const {
+  if (!seat_) return Loader::Open(options);
+  // Tensor-parallel ranks read the same: those of one node share the ring of their first.
+  LoaderSeat seat = *seat_;
+  WEFT_ASSIGN_OR_RETURN(const ParallelDims dims, MakeParallelDims(recipe_));
+  const int first = seat.region - Mesh(dims).CoordinateOf(rank_).tp;
+  if (seat.consecutive && dims.tp <= kMaxRingReaders && first >= 0 &&
+      first + dims.tp <= seat.segment->regions()) {
+    seat.readers = dims.tp;
+    seat.reader = seat.region - first;
+    seat.region = first;
+  }
+  return OpenRingLoader(seat, options);
 }
 
 namespace {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "checkpoint/manifest.pb.h"
@@ -18,6 +19,7 @@
 #include "cluster/config/recipe.pb.h"
 #include "cluster/rpc/control.pb.h"
 #include "dataloader/loader.h"
+#include "dataloader/process/ring_loader.h"
 #include "worker/batch_stream.h"
 #include "worker/rank_state.h"
 
@@ -25,10 +27,11 @@ namespace weft {
 
 class Session {
  public:
-  // `listener` is where the peers of start.endpoints() find this rank; `fs` outlives the session.
+  // `listener` is where the peers of start.endpoints() find this rank; `seat` its place in the node's loader, if there is
+  // one; `fs` outlives the session.
   static StatusOr<std::unique_ptr<Session>> Create(const control::Start& start,
                                                    const control::Token& token, Listener* listener,
-                                                   FileSystem* fs);
+                                                   std::optional<LoaderSeat> seat, FileSystem* fs);
   Session(const Session&) = delete;
   Session& operator=(const Session&) = delete;
 
@@ -64,11 +67,14 @@ class Session {
   Status ResumeFrom(const checkpoint::Manifest& manifest, const std::string& checkpoint_dir,
                     FileSystem* fs);
   Status OpenData(const checkpoint::DataCursor* cursor);
+  // From the node's loader, or with threads of its own.
+  StatusOr<std::unique_ptr<Loader>> OpenLoader(const LoaderOptions& options) const;
 
   Recipe recipe_;
   int rank_ = 0;
   int world_size_ = 1;
   int64_t first_step_ = 0;
+  std::optional<LoaderSeat> seat_;
   std::string recipe_hash_;
 
   ModelSpec spec_;

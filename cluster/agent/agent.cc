@@ -10,6 +10,7 @@
 #include <random>
 #include <utility>
 
+#include "cluster/agent/loader_process.h"
 #include "cluster/agent/worker_process.h"
 #include "cluster/base/file_system.h"
 #include "cluster/base/logging.h"
@@ -51,7 +52,8 @@ class Agent {
   void OnHeartbeatTick();
   void OnWorkerFrame(int rank, const control::Frame& frame);
   void OnWorkerExit(int rank, ProcessExit exit);
-  void SpawnRank(int rank, const std::string& log_dir);
+  Status EnsureLoader(const control::Spawn& spawn);
+  void SpawnRank(const control::Spawn& spawn, int index);
   void ReportSpawnFailure(int rank, const Status& status);
   void InjectFaults(const control::WorkerMessage& message);
   void SignalWorkers(int signal);
@@ -62,6 +64,7 @@ class Agent {
 
   const AgentOptions options_;
   const std::string worker_program_;
+  const std::string loader_program_;
   const TimePoint connect_deadline_;
   EventLoop loop_;
   FaultInjector injector_;
@@ -75,6 +78,9 @@ class Agent {
   TimePoint last_ack_{};
   uint64_t sequence_ = 0;
 
+  // Outlives the workers of a generation; null: they read for themselves.
+  std::unique_ptr<LoaderProcess> loader_;
+  uint64_t num_spawns_ = 0;
   control::Token token_;  // of the workers that live or lived last
   std::map<int, std::unique_ptr<WorkerProcess>> workers_;
   std::vector<std::unique_ptr<WorkerProcess>> buried_;  // destroyed outside their own callbacks
@@ -93,6 +99,8 @@ Agent::Agent(const AgentOptions& options)
     : options_(options),
       worker_program_(options.worker_program.empty() ? DefaultWorkerProgram()
                                                      : options.worker_program),
+      loader_program_(options.loader_program.empty() ? DefaultLoaderProgram()
+                                                     : options.loader_program),
       connect_deadline_(Clock::now() + options.connect_timeout),
       injector_(options.faults) {}
 
@@ -105,6 +113,7 @@ AgentEnd Agent::Run() {
   loop_.Post([this] { Connect(); });
   loop_.Run();
   workers_.clear();  // kills and reaps
+  loader_.reset();
   return end_;
 }
 
@@ -186,23 +195,47 @@ void Agent::OnSpawn(const control::Frame& frame) {
   }
   if (!workers_.empty()) return End(1, "the coordinator spawns workers while older ones live");
   token_ = frame.token();
-  const Status made = PosixFileSystem()->MakeDirs(frame.spawn().log_dir());
-  for (const int rank : frame.spawn().ranks()) {
-    if (made.ok()) {
-      SpawnRank(rank, frame.spawn().log_dir());
+  ++num_spawns_;
+  Status ready = PosixFileSystem()->MakeDirs(frame.spawn().log_dir());
+  if (ready.ok()) ready = EnsureLoader(frame.spawn());
+  for (int i = 0; i < frame.spawn().ranks_size(); ++i) {
+    if (ready.ok()) {
+      SpawnRank(frame.spawn(), i);
     } else {
-      ReportSpawnFailure(rank, made);
+      ReportSpawnFailure(frame.spawn().ranks(i), ready);
     }
   }
 }
 
-void Agent::SpawnRank(int rank, const std::string& log_dir) {
+Status Agent::EnsureLoader(const control::Spawn& spawn) {
+  if (options_.loader_bytes == 0 || spawn.ranks().empty()) return OkStatus();
+  if (loader_ != nullptr && loader_->regions() == spawn.ranks_size() && !loader_->given_up())
+    return OkStatus();
+  loader_.reset();
+  LoaderProcessOptions options;
+  options.program = loader_program_;
+  options.log_path = JoinPath(spawn.log_dir(), "loader-" + std::to_string(spawn.ranks(0)) + ".log");
+  options.regions = spawn.ranks_size();
+  options.bytes = options_.loader_bytes;
+  auto loader = LoaderProcess::Start(&loop_, options);
+  if (!loader.ok()) return loader.status().WithContext("the loader process");
+  loader_ = std::move(*loader);
+  return OkStatus();
+}
+
+void Agent::SpawnRank(const control::Spawn& spawn, int index) {
+  const int rank = spawn.ranks(index);
   WorkerProcessOptions options;
   options.program = worker_program_;
   options.data_host = options_.data_host;
   options.rank = rank;
-  options.log_path = JoinPath(log_dir, "rank-" + std::to_string(rank) + ".g" +
-                                           std::to_string(token_.generation()) + ".log");
+  if (loader_ != nullptr) {
+    const int count = spawn.ranks_size();
+    options.loader = {loader_->memory_fd(), index, num_spawns_,
+                      spawn.ranks(count - 1) - spawn.ranks(0) + 1 == count};
+  }
+  options.log_path = JoinPath(spawn.log_dir(), "rank-" + std::to_string(rank) + ".g" +
+                                                   std::to_string(token_.generation()) + ".log");
   auto worker = WorkerProcess::Spawn(
       &loop_, options,
       {.on_frame = [this, rank](const control::Frame& frame) { OnWorkerFrame(rank, frame); },
@@ -333,6 +366,8 @@ control::Frame Agent::NewFrame() const {
 }  // namespace
 
 std::string DefaultWorkerProgram() { return JoinPath(ParentPath(OwnProgram()), "weft-worker"); }
+
+std::string DefaultLoaderProgram() { return JoinPath(ParentPath(DefaultWorkerProgram()), "weft"); }
 
 AgentEnd RunAgent(const AgentOptions& options) {
   Agent agent(options);

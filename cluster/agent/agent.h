@@ -6,6 +6,7 @@
 // Thread rule: RunAgent blocks; its thread is the parent of the workers, and they die with it.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -25,6 +26,11 @@ struct AgentOptions {
   std::string data_host = "127.0.0.1";
   // Path of weft-worker; empty: beside this program.
   std::string worker_program;
+  // Path of weft, which is started as the loader; empty: beside this program.
+  std::string loader_program;
+  // Micro-batches that this node's loader process may hold, in bytes, for all workers together; 0: there is no such
+  // process, and each worker reads and decodes for itself.
+  int64_t loader_bytes = 0;
   // How long the coordinator may take to appear.
   Duration connect_timeout = std::chrono::seconds(60);
   // SIGINT and SIGTERM end the agent. Off where the coordinator in the same process takes them.
@@ -42,5 +48,7 @@ AgentEnd RunAgent(const AgentOptions& options);
 
 // <directory of this program>/weft-worker.
 std::string DefaultWorkerProgram();
+// <directory of this program>/weft.
+std::string DefaultLoaderProgram();
 
 }  // namespace weft

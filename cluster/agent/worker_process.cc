@@ -39,6 +39,14 @@ StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Spawn(EventLoop* loop,
   WEFT_ASSIGN_OR_RETURN(const std::string libraries, WorkerLibraryPath(options.program));
   if (!libraries.empty()) process.env.emplace_back("LD_LIBRARY_PATH", libraries);
   process.inherited_fds = {fds[1]};
+  if (options.loader.memory_fd >= 0) {
+    const WorkerLoaderPlace& loader = options.loader;
+    process.argv.push_back("--loader");
+    process.argv.push_back(std::to_string(loader.memory_fd) + ":" + std::to_string(loader.region) +
+                           ":" + std::to_string(loader.id) + ":" +
+                           (loader.consecutive ? "1" : "0"));
+    process.inherited_fds.push_back(loader.memory_fd);
+  }
   process.log_path = options.log_path;
   auto child = ChildProcess::Spawn(
       loop, process, [worker = worker.get()](ProcessExit exit) { worker->OnProcessExit(exit); });

@@ -17,12 +17,24 @@
 
 namespace weft {
 
+// A worker's place in the node's loader.
+struct WorkerLoaderPlace {
+  // The loader's memory; -1: there is no loader.
+  int memory_fd = -1;
+  int region = 0;
+  // Never the same for two workers of one region.
+  uint64_t id = 0;
+  // Whether regions follow each other as ranks do.
+  bool consecutive = true;
+};
+
 struct WorkerProcessOptions {
   std::string program;
   int rank = 0;
   // Where the worker listens for its data-plane peers.
   std::string data_host = "127.0.0.1";
   std::string log_path;
+  WorkerLoaderPlace loader;
 };
 
 class WorkerProcess {
