@@ -13,6 +13,9 @@
 namespace weft {
 namespace {
 
+// Of English text, about; to tell lengths without reading.
+constexpr int64_t kBytesPerToken = 4;
+
 struct Dialogues {
   LoaderOptions options;
   std::unique_ptr<DataSet> set;
@@ -124,6 +127,15 @@ class ConversationSource : public SampleSource {
   int64_t num_samples() const override { return dialogues_.set->num_samples(); }
   const std::string& manifest_hash() const override { return dialogues_.set->manifest_hash(); }
   std::string Describe(int64_t id) const override { return dialogues_.set->Describe(id); }
+  StatusOr<int64_t> Length(int64_t id) const override {
+    const DataSet& set = *dialogues_.set;
+    const bool caption = dialogues_.plain() && set.Has(id, dialogues_.text_extensions);
+    const int64_t bytes =
+        set.MemberBytes(id, caption ? dialogues_.text_extensions : dialogues_.json_extensions);
+    const int64_t picture =
+        set.Has(id, dialogues_.image_extensions) ? dialogues_.options.patches : 0;
+    return std::min<int64_t>(picture + bytes / kBytesPerToken, dialogues_.options.context_length);
+  }
   const std::vector<FieldSpec>& fields() const override { return fields_; }
   std::unique_ptr<SampleCook> NewCook() const override {
     return std::make_unique<ConversationCook>(dialogues_);

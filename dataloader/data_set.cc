@@ -182,6 +182,15 @@ StatusOr<Sample> DataSet::Read(int64_t id) const {
   return ReadSample(*shard->file, shard->index, index);
 }
 
+int64_t DataSet::MemberBytes(int64_t id, std::span<const std::string> extensions) const {
+  const auto [shard, index] = Locate(id);
+  for (const std::string& extension : extensions) {
+    const ShardMember* member = shard->index.Find(index, extension);
+    if (member != nullptr) return static_cast<int64_t>(member->size);
+  }
+  return 0;
+}
+
 Status DataSet::ReadMember(int64_t id, std::span<const std::string> extensions,
                            std::string* bytes) const {
   const auto [shard, index] = Locate(id);

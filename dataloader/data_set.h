@@ -42,6 +42,8 @@ class DataSet {
   std::string Describe(int64_t id) const;
   // Whether the sample has a member with one of these.
   bool Has(int64_t id, std::span<const std::string> extensions) const;
+  // Of the member that ReadMember would read; 0: there is none.
+  int64_t MemberBytes(int64_t id, std::span<const std::string> extensions) const;
   // Takes the shards' lists of pictures that do not decode, if each shard has one of these extensions.
   void UsePictureChecks(const std::vector<std::string>& image_extensions);
   bool pictures_checked() const { return pictures_checked_; }

@@ -84,6 +84,11 @@ class ImageTextSource : public SampleSource {
   int64_t num_samples() const override { return pairs_.set->num_samples(); }
   const std::string& manifest_hash() const override { return pairs_.set->manifest_hash(); }
   std::string Describe(int64_t id) const override { return pairs_.set->Describe(id); }
+  StatusOr<int64_t> Length(int64_t id) const override {
+    return (pairs_.set->MemberBytes(id, pairs_.image_extensions) +
+            pairs_.set->MemberBytes(id, pairs_.text_extensions) + 1023) /
+           1024;
+  }
   const std::vector<FieldSpec>& fields() const override { return fields_; }
   std::unique_ptr<SampleCook> NewCook() const override {
     return std::make_unique<ImageTextCook>(pairs_);

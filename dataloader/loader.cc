@@ -10,6 +10,7 @@
 #include "cluster/base/logging.h"
 #include "cluster/base/mutex.h"
 #include "cluster/base/text.h"
+#include "dataloader/batch_dealer.h"
 #include "dataloader/order.h"
 #include "dataloader/sample_mix.h"
 #include "dataloader/thread_times.h"
@@ -88,7 +89,7 @@ class ThreadedLoader : public Loader {
   ThreadedLoader(const LoaderOptions& options, std::unique_ptr<SampleMix> mix, SampleOrder order)
       : options_(options),
         mix_(std::move(mix)),
-        order_(std::move(order)),
+        dealer_(options.data.balance(), options.batch, std::move(order), mix_.get()),
         batch_size_(options.batch.micro_batch_size()),
         micro_batches_(options.batch.micro_batches()),
         per_step_(static_cast<int64_t>(options.slots.size()) * micro_batches_),
@@ -220,16 +221,22 @@ class ThreadedLoader : public Loader {
   // Row `row` of the micro-batch, or what stands in for it.
   Status CookRow(SampleCook* cook, int64_t row, MicroBatch* batch) {
     const int64_t row_in_slot = batch->micro_batch * batch_size_ + row;
+    int64_t wanted = -1;
     Status last;
     for (int k = 0; k <= kMaxSubstitutes; ++k) {
-      const SampleRef ref = order_.At(batch->step, batch->slot, row_in_slot, k);
+      WEFT_ASSIGN_OR_RETURN(const SampleRef ref,
+                            dealer_.At(batch->step, batch->slot, row_in_slot, k));
       const int64_t id = mix_->Id(ref);
       batch->sample_ids[static_cast<size_t>(row)] = id;
       last = cook->Cook(ref, static_cast<size_t>(row), batch);
-      if (last.ok()) return last;
+      if (last.ok()) {
+        if (k > 0) LogSubstitute(wanted, id, *batch, row_in_slot);
+        return last;
+      }
       last = last.WithContext(mix_->Describe(ref));
       if (!IsBadSample(last)) return last;
       LogBadSample(id, last);
+      if (k == 0) wanted = id;
     }
     return Corruption("more than " + std::to_string(kMaxSubstitutes) +
                       " samples in a row are bad; the last one: " + last.message());
@@ -242,9 +249,15 @@ class ThreadedLoader : public Loader {
                       << " is replaced by the next one of its window: " << status.message();
   }
 
+  // Each of them: with these lines the samples of a run are known to the last one.
+  static void LogSubstitute(int64_t wanted, int64_t id, const MicroBatch& batch, int64_t row) {
+    WEFT_LOG(INFO) << "step " << batch.step << ", slot " << batch.slot << ", row " << row
+                   << ": sample " << id << " stands in for bad sample " << wanted;
+  }
+
   const LoaderOptions options_;
   const std::unique_ptr<SampleMix> mix_;
-  const SampleOrder order_;
+  BatchDealer dealer_;
   const int64_t batch_size_;
   const int64_t micro_batches_;
   const int64_t per_step_;

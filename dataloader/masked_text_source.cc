@@ -91,6 +91,10 @@ class MaskedTextSource : public SampleSource {
     const auto [shard, block] = blocks_.Locate(static_cast<uint64_t>(id));
     return "shard " + shard->shard() + ", block " + std::to_string(block);
   }
+  StatusOr<int64_t> Length(int64_t id) const override {
+    const auto [shard, block] = blocks_.Locate(static_cast<uint64_t>(id));
+    return shard->Length(block);
+  }
   const std::vector<FieldSpec>& fields() const override { return fields_; }
   std::unique_ptr<SampleCook> NewCook() const override {
     return std::make_unique<MaskedTextCook>(blocks_);

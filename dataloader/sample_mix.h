@@ -30,6 +30,10 @@ class SampleMix {
     return first_id_[static_cast<size_t>(ref.set)] + static_cast<int64_t>(ref.id);
   }
   std::string Describe(const SampleRef& ref) const;
+  // See SampleSource.
+  StatusOr<int64_t> Length(const SampleRef& ref) const {
+    return source(ref.set).Length(static_cast<int64_t>(ref.id));
+  }
   // Any sample of any set.
   std::unique_ptr<SampleCook> NewCook() const;
   // For SampleOrder::Create.

@@ -47,6 +47,9 @@ class SampleSource {
   virtual const std::string& manifest_hash() const = 0;
   // "shard train-000000.tar, sample 'a/b'".
   virtual std::string Describe(int64_t id) const = 0;
+  // About how much work a sample is, told without reading it. Where rows differ for the model: their tokens, from the bytes
+  // of their texts. For images and captions, whose rows are alike: KiB to decode.
+  virtual StatusOr<int64_t> Length(int64_t id) const = 0;
   // All fields of the family.
   virtual const std::vector<FieldSpec>& fields() const = 0;
   virtual std::unique_ptr<SampleCook> NewCook() const = 0;

@@ -237,6 +237,14 @@ StatusOr<std::unique_ptr<TextPacks>> TextPacks::Load(const std::string& path,
   return packs;
 }
 
+StatusOr<int64_t> TextPacks::Length(int64_t block) const {
+  WEFT_CHECK(block >= 0 && block < num_blocks_) << block << " of " << num_blocks_;
+  Entry entry = {};
+  const uint64_t at = sizeof(Header) + static_cast<uint64_t>(block) * sizeof(Entry);
+  WEFT_RETURN_IF_ERROR(file_->ReadAt(at, sizeof entry, &entry));
+  return int64_t{1} + entry.length;
+}
+
 Status TextPacks::Read(int64_t block, std::vector<int32_t>* ids) const {
   WEFT_CHECK(block >= 0 && block < num_blocks_) << block << " of " << num_blocks_;
   Entry entry = {};

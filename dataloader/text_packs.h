@@ -41,6 +41,8 @@ class TextPacks {
   // SHA-256 of what the blocks depend on: the shard's bytes, the vocabulary, S.
   const std::string& fingerprint() const { return fingerprint_; }
 
+  // Its ids with <s>. Errors: Unavailable.
+  StatusOr<int64_t> Length(int64_t block) const;
   // The block's ids with <s>, at most S. Errors: Unavailable (CRC).
   Status Read(int64_t block, std::vector<int32_t>* ids) const;
 
