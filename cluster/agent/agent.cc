@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <climits>
 #include <cstring>
+#include <fstream>
 #include <map>
 #include <random>
 #include <utility>
@@ -24,10 +25,22 @@ namespace {
 
 constexpr auto kConnectRetry = std::chrono::milliseconds(200);
 constexpr auto kConnectAttempt = std::chrono::seconds(2);
+// The dynamic loader leaves with it when a shared library is missing.
+constexpr int kExitOfLoader = 127;
 
 std::string HostName() {
   char name[HOST_NAME_MAX + 1] = {};
   return ::gethostname(name, sizeof name - 1) == 0 ? name : "localhost";
+}
+
+// Of a file: where the loader says what is missing.
+std::string LastLine(const std::string& path) {
+  std::ifstream file(path);
+  std::string last = path + " may say why";
+  for (std::string line; std::getline(file, line);) {
+    if (!line.empty()) last = line;
+  }
+  return last;
 }
 
 std::string RandomHex() {
@@ -54,6 +67,7 @@ class Agent {
   void OnWorkerExit(int rank, ProcessExit exit);
   Status EnsureLoader(const control::Spawn& spawn);
   void SpawnRank(const control::Spawn& spawn, int index);
+  void ReportFailure(int rank, const std::string& message);
   void ReportSpawnFailure(int rank, const Status& status);
   void InjectFaults(const control::WorkerMessage& message);
   void SignalWorkers(int signal);
@@ -247,14 +261,18 @@ void Agent::SpawnRank(const control::Spawn& spawn, int index) {
   }
 }
 
+// What cannot be started now cannot be started a second later either.
+void Agent::ReportFailure(int rank, const std::string& message) {
+  control::Frame frame = NewFrame();
+  frame.mutable_from_worker()->set_rank(rank);
+  auto* failed = frame.mutable_from_worker()->mutable_message()->mutable_failed();
+  failed->set_code(static_cast<int>(StatusCode::kInvalidArgument));
+  failed->set_message(message);
+  connection_->Send(frame);
+}
+
 void Agent::ReportSpawnFailure(int rank, const Status& status) {
-  control::Frame failed = NewFrame();
-  failed.mutable_from_worker()->set_rank(rank);
-  auto* message = failed.mutable_from_worker()->mutable_message()->mutable_failed();
-  // What cannot be started now cannot be started a second later either.
-  message->set_code(static_cast<int>(StatusCode::kInvalidArgument));
-  message->set_message("cannot start the worker: " + status.message());
-  connection_->Send(failed);
+  ReportFailure(rank, "cannot start the worker: " + status.message());
   control::Frame exited = NewFrame();
   exited.mutable_worker_exited()->set_rank(rank);
   exited.mutable_worker_exited()->set_exit_code(127);
@@ -303,6 +321,9 @@ void Agent::InjectFaults(const control::WorkerMessage& message) {
 void Agent::OnWorkerExit(int rank, ProcessExit exit) {
   const auto worker = workers_.find(rank);
   WEFT_CHECK(worker != workers_.end());
+  if (exit.exit_code == kExitOfLoader) {
+    ReportFailure(rank, "the worker cannot start: " + LastLine(worker->second->log_path()));
+  }
   control::Frame frame = NewFrame();
   control::WorkerExited* exited = frame.mutable_worker_exited();
   exited->set_rank(rank);

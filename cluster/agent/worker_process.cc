@@ -30,6 +30,7 @@ StatusOr<std::unique_ptr<WorkerProcess>> WorkerProcess::Spawn(EventLoop* loop,
   const std::string rank = std::to_string(options.rank);
   std::unique_ptr<WorkerProcess> worker(
       new WorkerProcess(loop, options.rank, std::move(callbacks)));
+  worker->log_path_ = options.log_path;
   worker->connection_ = std::make_unique<FrameConnection>(loop, fds[0], "worker of rank " + rank);
   ProcessOptions process;
   process.argv = {options.program, "--control-fd",   std::to_string(fds[1]), "--rank", rank,

@@ -51,6 +51,7 @@ class WorkerProcess {
 
   int rank() const { return rank_; }
   pid_t pid() const { return process_->pid(); }
+  const std::string& log_path() const { return log_path_; }
   // False once on_exit has run.
   bool live() const { return !told_; }
   void Send(const control::Frame& frame) { connection_->Send(frame); }
@@ -65,6 +66,7 @@ class WorkerProcess {
 
   EventLoop* const loop_;
   const int rank_;
+  std::string log_path_;
   const Callbacks callbacks_;
   std::unique_ptr<FrameConnection> connection_;
   std::unique_ptr<ChildProcess> process_;

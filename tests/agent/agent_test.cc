@@ -4,8 +4,10 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <fstream>
 #include <optional>
 #include <thread>
 
@@ -267,6 +269,23 @@ TEST_F(AgentTest, AProgramThatIsNotThereIsAFailureThatNamesIt) {
   const auto failed = ExpectFromWorker(0, control::WorkerMessage::kFailed);
   EXPECT_EQ(failed.failed().code(), static_cast<int>(StatusCode::kInvalidArgument));
   EXPECT_NE(failed.failed().message().find("/no/such/weft-worker"), std::string::npos);
+  EXPECT_EQ(Expect(control::Frame::kWorkerExited).worker_exited().exit_code(), 127);
+}
+
+// As the dynamic loader ends a program whose libraries are not there.
+TEST_F(AgentTest, AWorkerThatCannotLoadSaysWhatIsMissing) {
+  const testing::TempDir dir;
+  options_.worker_program = dir / "weft-worker";
+  std::ofstream(options_.worker_program)
+      << "#!/bin/sh\necho 'libx.so.1: cannot open' >&2\nexit 127\n";
+  ::chmod(options_.worker_program.c_str(), 0755);
+  StartAgent();
+  Accept();
+  Welcome();
+  Spawn(1, {0});
+  const auto failed = ExpectFromWorker(0, control::WorkerMessage::kFailed);
+  EXPECT_EQ(failed.failed().code(), static_cast<int>(StatusCode::kInvalidArgument));
+  EXPECT_EQ(failed.failed().message(), "the worker cannot start: libx.so.1: cannot open");
   EXPECT_EQ(Expect(control::Frame::kWorkerExited).worker_exited().exit_code(), 127);
 }
 

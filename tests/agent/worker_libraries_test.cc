@@ -59,7 +59,8 @@ TEST_F(WorkerLibrariesTest, ItsOwnCudaLibrariesComeBeforeAToolkits) {
   const auto path = Find();
   ::unsetenv("CUDA_HOME");
   ASSERT_TRUE(path.ok()) << path.status();
-  EXPECT_THAT(*path, StartsWith(dir_ / "site/torch/lib:" + (dir_ / "site/torch/../nvidia/cu13/lib")));
+  EXPECT_THAT(*path,
+              StartsWith(dir_ / "site/torch/lib:" + (dir_ / "site/torch/../nvidia/cu13/lib")));
   EXPECT_THAT(*path, HasSubstr(":" + (dir_ / "toolkit/lib64")));
 }
 
@@ -67,7 +68,8 @@ TEST_F(WorkerLibrariesTest, AnotherVersionIsRefusedByName) {
   Write(dir_ / "bundle/BUNDLE", "");
   WriteLibTorch(dir_ / "torch", "10");
   ::setenv("LIBTORCH_ROOT", (dir_ / "torch").c_str(), 1);
-  EXPECT_THAT(Find().status().message(), HasSubstr("holds LibTorch 2.10.0; this bundle needs 2.11"));
+  EXPECT_THAT(Find().status().message(),
+              HasSubstr("holds LibTorch 2.10.0; this bundle needs 2.11"));
 }
 
 TEST_F(WorkerLibrariesTest, WithoutAnyItSaysWhatToSet) {
