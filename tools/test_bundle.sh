@@ -59,13 +59,14 @@ make_root() {
     mkdir "$root/site/nvidia"
     mount --bind "$libtorch/../nvidia" "$root/site/nvidia"
   fi
-  # What LibTorch itself needs to start, as a toolkit beside it.
+  # The CUDA libraries that LibTorch itself needs to start: a toolkit's, or the two that setup fetched.
   mkdir -p "$root/cuda/lib64"
-  local library found
-  for library in libcudart.so.13 libcupti.so.13; do
-    found="$(find .deps/cuda-libs /usr/local/cuda*/ -name "$library" 2>/dev/null | tail -n 1)" || true
-    if [[ -n $found ]]; then cp -L "$found" "$root/cuda/lib64/"; fi
-  done
+  local toolkit="${CUDA_HOME:-/usr/local/cuda}"
+  if [[ -e $toolkit/lib64/libcudart.so.13 || -e $toolkit/lib/libcudart.so.13 ]]; then
+    mount --bind "$(realpath "$toolkit")" "$root/cuda"
+  else
+    cp -L .deps/cuda-libs/lib/*.so.13 "$root/cuda/lib64/"
+  fi
   tar -C "$root/work" --strip-components=1 -xzf "$bundle"
 }
 
@@ -97,7 +98,7 @@ in_work() { # in_work NAME=VALUE SHELL_COMMAND: in the unpacked bundle, with an 
 train="bin/weft train recipes/clip/shapes.textproto --set steps=4 --set schedule.warmup_steps=1 --set layout.dp=2 --set eval.retrieval=false"
 
 check "weft takes its libraries from the bundle" 0 "^clean$" in_work A=1 \
-  '/lib64/ld-linux-x86-64.so.2 --list bin/weft | grep -v "/work/bin/../lib/\|libc.so\|libm.so\|ld-linux\|libpthread.so\|vdso" || echo clean'
+  '/lib64/ld-linux-x86-64.so.2 --list bin/weft 2>&1 | grep -v "/work/bin/../lib/\|libc.so\|libm.so\|ld-linux\|libpthread.so\|vdso" || echo clean'
 check "weft version" 0 "[0-9]+\.[0-9]+" in_work A=1 "bin/weft version"
 check "weft data pack shapes" 0 "" in_work A=1 "bin/weft data pack shapes --out $shapes --pictures 400"
 check "weft data vocab" 0 "" in_work A=1 \
