@@ -39,23 +39,23 @@ class Finder {
 };
 
 void FindFunctions(Finder* finder, Calls* calls) {
-  finder->Find("MPI_Init_thread", &calls->Init_thread);
-  finder->Find("MPI_Initialized", &calls->Initialized);
-  finder->Find("MPI_Finalize", &calls->Finalize);
-  finder->Find("MPI_Comm_size", &calls->Comm_size);
-  finder->Find("MPI_Comm_split", &calls->Comm_split);
-  finder->Find("MPI_Comm_set_errhandler", &calls->Comm_set_errhandler);
-  finder->Find("MPI_Error_string", &calls->Error_string);
-  finder->Find("MPI_Isend", &calls->Isend);
-  finder->Find("MPI_Irecv", &calls->Irecv);
-  finder->Find("MPI_Test", &calls->Test);
-  finder->Find("MPI_Cancel", &calls->Cancel);
-  finder->Find("MPI_Get_count", &calls->Get_count);
-  finder->Find("MPI_Ibcast", &calls->Ibcast);
-  finder->Find("MPI_Iallgather", &calls->Iallgather);
-  finder->Find("MPI_Iallgatherv", &calls->Iallgatherv);
-  finder->Find("MPI_Iallreduce", &calls->Iallreduce);
-  finder->Find("MPI_Ireduce_scatter_block", &calls->Ireduce_scatter_block);
+  finder->Find("MPI_Init_thread", &calls->init_thread);
+  finder->Find("MPI_Initialized", &calls->initialized);
+  finder->Find("MPI_Finalize", &calls->finalize);
+  finder->Find("MPI_Comm_size", &calls->comm_size);
+  finder->Find("MPI_Comm_split", &calls->comm_split);
+  finder->Find("MPI_Comm_set_errhandler", &calls->comm_set_errhandler);
+  finder->Find("MPI_Error_string", &calls->error_string);
+  finder->Find("MPI_Isend", &calls->isend);
+  finder->Find("MPI_Irecv", &calls->irecv);
+  finder->Find("MPI_Test", &calls->test);
+  finder->Find("MPI_Cancel", &calls->cancel);
+  finder->Find("MPI_Get_count", &calls->get_count);
+  finder->Find("MPI_Ibcast", &calls->ibcast);
+  finder->Find("MPI_Iallgather", &calls->iallgather);
+  finder->Find("MPI_Iallgatherv", &calls->iallgatherv);
+  finder->Find("MPI_Iallreduce", &calls->iallreduce);
+  finder->Find("MPI_Ireduce_scatter_block", &calls->ireduce_scatter_block);
 }
 
 void FindObjects(Finder* finder, Calls* calls) {
@@ -93,7 +93,7 @@ Status Calls::From(int result, const std::string& what) const {
   if (result == MPI_SUCCESS) return OkStatus();
   char text[MPI_MAX_ERROR_STRING] = {};
   int length = 0;
-  Error_string(result, text, &length);
+  error_string(result, text, &length);
   return Internal(what + ": " + text);
 }
 
@@ -103,7 +103,7 @@ Status Requests::Send(int peer, const void* data, size_t bytes, Tag tag) {
     const size_t piece = std::min(bytes, kPieceBytes);
     MPI_Request request = calls_->no_request;
     const int result =
-        calls_->Isend(from, static_cast<int>(piece), calls_->byte, peer, tag, comm_, &request);
+        calls_->isend(from, static_cast<int>(piece), calls_->byte, peer, tag, comm_, &request);
     WEFT_RETURN_IF_ERROR(calls_->From(result, "MPI_Isend"));
     pending_.push_back({.request = request, .peer = peer});
     from += piece;
@@ -118,7 +118,7 @@ Status Requests::Receive(int peer, void* data, size_t bytes, Tag tag) {
     const size_t piece = std::min(bytes, kPieceBytes);
     MPI_Request request = calls_->no_request;
     const int result =
-        calls_->Irecv(to, static_cast<int>(piece), calls_->byte, peer, tag, comm_, &request);
+        calls_->irecv(to, static_cast<int>(piece), calls_->byte, peer, tag, comm_, &request);
     WEFT_RETURN_IF_ERROR(calls_->From(result, "MPI_Irecv"));
     pending_.push_back({.request = request, .peer = peer, .expected = static_cast<int>(piece)});
     to += piece;
@@ -138,11 +138,11 @@ StatusOr<bool> Requests::Test() {
     Pending& next = pending_.back();
     int done = 0;
     MPI_Status status;
-    const int result = calls_->Test(&next.request, &done, &status);
+    const int result = calls_->test(&next.request, &done, &status);
     WEFT_RETURN_IF_ERROR(calls_->From(result, "MPI_Test"));
     if (done == 0) return false;
     int got = next.expected;
-    if (next.expected >= 0) calls_->Get_count(&status, calls_->byte, &got);
+    if (next.expected >= 0) calls_->get_count(&status, calls_->byte, &got);
     if (got != next.expected) {
       return FailedPrecondition("member " + std::to_string(next.peer) + " sent " +
                                 std::to_string(got) + " bytes where " +

@@ -22,23 +22,23 @@ struct Calls {
   // OK for MPI_SUCCESS; "what: MPI's words".
   Status From(int result, const std::string& what) const;
 
-  decltype(&MPI_Init_thread) Init_thread = nullptr;
-  decltype(&MPI_Initialized) Initialized = nullptr;
-  decltype(&MPI_Finalize) Finalize = nullptr;
-  decltype(&MPI_Comm_size) Comm_size = nullptr;
-  decltype(&MPI_Comm_split) Comm_split = nullptr;
-  decltype(&MPI_Comm_set_errhandler) Comm_set_errhandler = nullptr;
-  decltype(&MPI_Error_string) Error_string = nullptr;
-  decltype(&MPI_Isend) Isend = nullptr;
-  decltype(&MPI_Irecv) Irecv = nullptr;
-  decltype(&MPI_Test) Test = nullptr;
-  decltype(&MPI_Cancel) Cancel = nullptr;
-  decltype(&MPI_Get_count) Get_count = nullptr;
-  decltype(&MPI_Ibcast) Ibcast = nullptr;
-  decltype(&MPI_Iallgather) Iallgather = nullptr;
-  decltype(&MPI_Iallgatherv) Iallgatherv = nullptr;
-  decltype(&MPI_Iallreduce) Iallreduce = nullptr;
-  decltype(&MPI_Ireduce_scatter_block) Ireduce_scatter_block = nullptr;
+  decltype(&MPI_Init_thread) init_thread = nullptr;
+  decltype(&MPI_Initialized) initialized = nullptr;
+  decltype(&MPI_Finalize) finalize = nullptr;
+  decltype(&MPI_Comm_size) comm_size = nullptr;
+  decltype(&MPI_Comm_split) comm_split = nullptr;
+  decltype(&MPI_Comm_set_errhandler) comm_set_errhandler = nullptr;
+  decltype(&MPI_Error_string) error_string = nullptr;
+  decltype(&MPI_Isend) isend = nullptr;
+  decltype(&MPI_Irecv) irecv = nullptr;
+  decltype(&MPI_Test) test = nullptr;
+  decltype(&MPI_Cancel) cancel = nullptr;
+  decltype(&MPI_Get_count) get_count = nullptr;
+  decltype(&MPI_Ibcast) ibcast = nullptr;
+  decltype(&MPI_Iallgather) iallgather = nullptr;
+  decltype(&MPI_Iallgatherv) iallgatherv = nullptr;
+  decltype(&MPI_Iallreduce) iallreduce = nullptr;
+  decltype(&MPI_Ireduce_scatter_block) ireduce_scatter_block = nullptr;
 
   MPI_Comm world = nullptr;
   MPI_Datatype byte = nullptr;

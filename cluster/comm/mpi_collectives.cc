@@ -69,7 +69,7 @@ Steps IntegerAllReduce(const Place& place, void* data, size_t count, DType dtype
   return InOrder({[=](Requests* requests) {
                     Copy(words->data(), data, bytes);
                     MPI_Request request = place.calls->no_request;
-                    const int result = place.calls->Iallreduce(
+                    const int result = place.calls->iallreduce(
                         MPI_IN_PLACE, words->data(), static_cast<int>(count),
                         TypeOf(*place.calls, dtype), OpOf(*place.calls, op), requests->comm(),
                         &request);
@@ -90,7 +90,7 @@ Steps IntegerReduceScatter(const Place& place, const void* send, void* recv, siz
   return InOrder({[=](Requests* requests) {
                     Copy(in->data(), send, all_bytes);
                     MPI_Request request = place.calls->no_request;
-                    const int result = place.calls->Ireduce_scatter_block(
+                    const int result = place.calls->ireduce_scatter_block(
                         in->data(), out->data(), static_cast<int>(count),
                         TypeOf(*place.calls, dtype), OpOf(*place.calls, op), requests->comm(),
                         &request);
@@ -190,7 +190,7 @@ Steps FlatAllReduce(const Place& place, void* data, size_t count, DType dtype, R
                     MPI_Request request = place.calls->no_request;
                     const int n = static_cast<int>(bytes);
                     const int result =
-                        place.calls->Iallgather(data, n, place.calls->byte, all->data(), n,
+                        place.calls->iallgather(data, n, place.calls->byte, all->data(), n,
                                                 place.calls->byte, requests->comm(), &request);
                     return requests->Add(result, request, "MPI_Iallgather");
                   },
@@ -241,7 +241,7 @@ Steps GatherParts(const Place& place, std::byte* data, const std::vector<size_t>
       std::vector<int>(bytes.begin(), bytes.end()), std::vector<int>(begins.begin(), begins.end()));
   return InOrder({[=](Requests* requests) {
     MPI_Request request = place.calls->no_request;
-    const int result = place.calls->Iallgatherv(MPI_IN_PLACE, 0, place.calls->byte, data,
+    const int result = place.calls->iallgatherv(MPI_IN_PLACE, 0, place.calls->byte, data,
                                                 ends->first.data(), ends->second.data(),
                                                 place.calls->byte, requests->comm(), &request);
     return requests->Add(result, request, "MPI_Iallgatherv");
@@ -283,7 +283,7 @@ Steps AllGatherSteps(const Place& place, const void* send, void* recv, size_t by
     return Both(std::move(copy), GatherByMessages(place, out, begins, sizes));
   return Both(std::move(copy), InOrder({[=](Requests* requests) {
                 MPI_Request request = place.calls->no_request;
-                const int result = place.calls->Iallgather(
+                const int result = place.calls->iallgather(
                     MPI_IN_PLACE, 0, place.calls->byte, out, static_cast<int>(bytes),
                     place.calls->byte, requests->comm(), &request);
                 return requests->Add(result, request, "MPI_Iallgather");
@@ -308,7 +308,7 @@ Steps BroadcastSteps(const Place& place, void* data, size_t bytes, int root) {
   return InOrder({[=](Requests* requests) -> Status {
     for (size_t begin = 0; begin < bytes; begin += kPiece) {
       MPI_Request request = place.calls->no_request;
-      const int result = place.calls->Ibcast(static_cast<std::byte*>(data) + begin,
+      const int result = place.calls->ibcast(static_cast<std::byte*>(data) + begin,
                                              static_cast<int>(std::min(kPiece, bytes - begin)),
                                              place.calls->byte, root, requests->comm(), &request);
       WEFT_RETURN_IF_ERROR(requests->Add(result, request, "MPI_Ibcast"));

@@ -246,7 +246,7 @@ StatusOr<MPI_Comm> SplitComm(Process* process, MPI_Comm from, int color, int key
   MPI_Comm made = nullptr;
   WEFT_RETURN_IF_ERROR(
       process->Call("MPI_Comm_split", deadline, [&made, from, color, key](const Calls& calls) {
-        return calls.From(calls.Comm_split(from, color, key, &made), "MPI_Comm_split");
+        return calls.From(calls.comm_split(from, color, key, &made), "MPI_Comm_split");
       }));
   return made;
 }

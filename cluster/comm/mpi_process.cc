@@ -75,7 +75,7 @@ Status CheckLauncher(int size) {
 
 Status Initialize(const Calls& calls, int size) {
   int before = 0;
-  WEFT_RETURN_IF_ERROR(calls.From(calls.Initialized(&before), "MPI_Initialized"));
+  WEFT_RETURN_IF_ERROR(calls.From(calls.initialized(&before), "MPI_Initialized"));
   if (before != 0) {
     return FailedPrecondition(
         "MPI was used in this process before and cannot start again: each generation wants a new "
@@ -83,13 +83,13 @@ Status Initialize(const Calls& calls, int size) {
   }
   int provided = MPI_THREAD_SINGLE;
   WEFT_RETURN_IF_ERROR(calls.From(
-      calls.Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread"));
+      calls.init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread"));
   if (provided < MPI_THREAD_FUNNELED)
     return FailedPrecondition("this MPI cannot be called from a thread beside the main one");
-  WEFT_RETURN_IF_ERROR(calls.From(calls.Comm_set_errhandler(calls.world, calls.errors_return),
+  WEFT_RETURN_IF_ERROR(calls.From(calls.comm_set_errhandler(calls.world, calls.errors_return),
                                   "MPI_Comm_set_errhandler"));
   int started = 0;
-  WEFT_RETURN_IF_ERROR(calls.From(calls.Comm_size(calls.world, &started), "MPI_Comm_size"));
+  WEFT_RETURN_IF_ERROR(calls.From(calls.comm_size(calls.world, &started), "MPI_Comm_size"));
   return started == size ? OkStatus() : WrongSize(started, size);
 }
 
@@ -228,7 +228,7 @@ Process::~Process() {
   const Status ended =
       failure().ok()
           ? Call("MPI_Finalize", Clock::now() + kFinalize,
-                 [](const Calls& calls) { return calls.From(calls.Finalize(), "MPI_Finalize"); })
+                 [](const Calls& calls) { return calls.From(calls.finalize(), "MPI_Finalize"); })
           : OkStatus();
   if (!ended.ok()) WEFT_LOG(WARNING) << ended;
   MutexLock lock(shared_->mutex);

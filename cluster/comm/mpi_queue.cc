@@ -52,17 +52,17 @@ Status Queue::Open() { return PostReceive(); }
 Status Queue::PostReceive() {
   const Calls& calls = process_->calls();
   receive_ = calls.no_request;
-  return calls.From(calls.Irecv(incoming_.get(), sizeof(Frame), calls.byte, MPI_ANY_SOURCE,
+  return calls.From(calls.irecv(incoming_.get(), sizeof(Frame), calls.byte, MPI_ANY_SOURCE,
                                 kFrameTag, comm_, &receive_),
                     "MPI_Irecv");
 }
 
 Status Queue::Close() {
   const Calls& calls = process_->calls();
-  WEFT_RETURN_IF_ERROR(calls.From(calls.Cancel(&receive_), "MPI_Cancel"));
+  WEFT_RETURN_IF_ERROR(calls.From(calls.cancel(&receive_), "MPI_Cancel"));
   const TimePoint give_up = Clock::now() + std::chrono::seconds(1);
   for (int done = 0; done == 0;) {
-    WEFT_RETURN_IF_ERROR(calls.From(calls.Test(&receive_, &done, MPI_STATUS_IGNORE), "MPI_Test"));
+    WEFT_RETURN_IF_ERROR(calls.From(calls.test(&receive_, &done, MPI_STATUS_IGNORE), "MPI_Test"));
     if (Clock::now() > give_up) return DeadlineExceeded("taking back a receive");
   }
   return OkStatus();
@@ -174,7 +174,7 @@ StatusOr<bool> Queue::ReceiveFrames() {
   for (bool moved = false;; moved = true) {
     int done = 0;
     MPI_Status status;
-    WEFT_RETURN_IF_ERROR(calls.From(calls.Test(&receive_, &done, &status), "MPI_Test"));
+    WEFT_RETURN_IF_ERROR(calls.From(calls.test(&receive_, &done, &status), "MPI_Test"));
     if (done == 0) return moved;
     WEFT_RETURN_IF_ERROR(TakeFrame(status.MPI_SOURCE));
     WEFT_RETURN_IF_ERROR(PostReceive());
