@@ -1,5 +1,6 @@
 // Training with mpirun as the launcher and MPI between the ranks: the losses of `weft train` over tcp, also after a kill.
 #include <gtest/gtest.h>
+#include <signal.h>
 
 #include <filesystem>
 #include <fstream>
@@ -46,6 +47,27 @@ TEST(MpiTrain, AgentsUnderMpirunFindTheirCoordinator) {
   const ProgramResult launcher = agents.Wait(std::chrono::seconds(20));
   EXPECT_EQ(launcher.exit_code, 0) << launcher.output;
   EXPECT_EQ(tiny.LossBits("mpi"), tiny.LossBits("tcp"));
+}
+
+// A stop saves, and a kill of the whole tree leaves nobody, though mpirun stands between.
+TEST(MpiTrain, StopSavesAndAKilledTreeLeavesNoWorker) {
+  TinyRun tiny;
+  const std::vector<std::string> flags = {"--set", "layout.backend=MPI", "--set", "steps=400"};
+  const auto train_until = [&](int64_t records, int signal) {
+    Program program(tiny.TrainArgs("mpi", flags), tiny.directory());
+    for (int i = 0; i < 6000 && tiny.NumStepRecords("mpi") < records; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    program.Signal(signal);
+    return program.Wait(std::chrono::seconds(60));
+  };
+  const ProgramResult stopped = train_until(5, SIGTERM);
+  EXPECT_EQ(stopped.exit_code, 75) << stopped.output;
+  const int64_t records = tiny.NumStepRecords("mpi");
+  EXPECT_EQ(train_until(records + 5, SIGKILL).exit_code, 128 + SIGKILL);
+  for (int i = 0; i < 1000 && !tiny.Workers().empty(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_TRUE(tiny.Workers().empty());
+  EXPECT_GT(tiny.NumStepRecords("mpi"), records);
 }
 
 TEST(MpiTrain, WithoutMpirunOneClearMessage) {
