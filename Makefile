@@ -9,7 +9,7 @@ export ARGS
 export FUZZ_SECONDS FUZZ_TARGETS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo parity bench-step bench-data bench-loader cuda debug tsan fuzz crosscheck format check-format lint clean
+.PHONY: help setup build test demo parity bench-step bench-decode check-images bench-data bench-loader cuda debug tsan fuzz crosscheck format check-format lint clean
 
 help: ## List every target
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -57,6 +57,14 @@ bench-loader: setup ## Resume a mix at every step, deal by balance, kill and sta
 	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_order_test --gtest_filter='Balance*:*MixResume*'
 	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_process_test --gtest_filter='*Resident*'
 	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/integration_test --gtest_filter='LoaderProcess.Killed*'
+
+bench-decode: setup ## Measure decoding beside other loaders from PyPI and libjpeg-turbo (build/reports/decode.json; REPEATS=5)
+	@tools/build.sh $(PRESET) weft_decode_bench weft_decode_path_bench
+	@tests/bench/decode/run.sh build/$(PRESET)/bin
+
+check-images: setup ## Compare EXACT with Pillow on 2,000 images and more, say how far FAST is (build/reports/images.json)
+	@tools/build.sh $(PRESET) weft_cook_images
+	@tests/crosscheck/images.sh build/$(PRESET)/bin/weft_cook_images
 
 cuda: setup ## Build the CUDA and NCCL code, where the CUDA toolkit is
 	@tools/find_cuda.sh

@@ -220,7 +220,7 @@ bool ImageCooker::CookYcc(std::string_view bytes, const Geometry& geometry, bool
   jpeg->ChooseShrink(geometry.shrink);
   const int step_x = jpeg->chroma_step_x();
   const int step_y = jpeg->chroma_step_y();
-  resizer_.Plan(geometry.x, geometry.y, ResizeFilter::kBicubic);
+  resizer_.Plan(geometry.x, geometry.y, ResizeFilter::kBicubic, ResizePrecision::kNarrow);
   // A chroma sample stands for `step` pixels.
   const auto chroma = [](ResizeAxis axis, int step) {
     axis.begin /= step;
@@ -230,7 +230,7 @@ bool ImageCooker::CookYcc(std::string_view bytes, const Geometry& geometry, bool
     return axis;
   };
   chroma_resizer_.Plan(chroma(geometry.x, step_x), chroma(geometry.y, step_y),
-                       ResizeFilter::kBicubic);
+                       ResizeFilter::kBicubic, ResizePrecision::kNarrow);
   const jpeg::Box luma_box = resizer_.needed();
   const jpeg::Box chroma_box = chroma_resizer_.needed();
   // The picture may end in the middle of a chroma sample.

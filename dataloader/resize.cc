@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
+#include <utility>
 
 namespace weft {
 namespace {
@@ -84,9 +86,23 @@ void Resizer::ComputeWeights(const ResizeAxis& axis, ResizeFilter filter, Weight
   }
 }
 
-void Resizer::Plan(const ResizeAxis& x, const ResizeAxis& y, ResizeFilter filter) {
-  ComputeWeights(x, filter, &x_);
-  ComputeWeights(y, filter, &y_);
+// At the picture's edges a weight may be above 1, never above 2.
+void Resizer::Narrow(Weights* weights) {
+  constexpr int kShift = kWeightBits - kNarrowBits;
+  Reserve(weights->values.size(), &weights->narrow);
+  for (size_t i = 0; i < weights->values.size(); ++i) {
+    const int32_t rounded = (weights->values[i] + (1 << (kShift - 1))) >> kShift;
+    weights->narrow[i] = static_cast<int16_t>(std::clamp(rounded, INT16_MIN, INT16_MAX));
+  }
+}
+
+void Resizer::Plan(const ResizeAxis& x, const ResizeAxis& y, ResizeFilter filter,
+                   ResizePrecision precision) {
+  for (auto [axis, weights] : {std::pair(&x, &x_), {&y, &y_}}) {
+    ComputeWeights(*axis, filter, weights);
+    weights->is_narrow = precision == ResizePrecision::kNarrow;
+    if (weights->is_narrow) Narrow(weights);
+  }
 }
 
 jpeg::Box Resizer::needed() const { return {x_.begin, y_.begin, x_.end, y_.end}; }
@@ -102,15 +118,27 @@ void Resizer::Resize(const PlaneView& plane, bool flip, uint8_t* out) {
   Reserve(width * kTileRows, &tile_out_);
   const uint8_t* in = plane.pixels + static_cast<size_t>(y_.begin - plane.top) * plane.stride +
                       static_cast<size_t>(x_.begin - plane.left);
+  const bool narrow = x.narrow != nullptr;
+  if (narrow) Reserve(tile_in_.size(), &wide_tile_);
+  if (narrow) Reserve(rows * width, &wide_rows_);
   for (size_t row = 0; row < rows; row += kTileRows) {
     const size_t num_rows = std::min(kTileRows, rows - row);
     TransposeIn(in + row * plane.stride, plane.stride, num_rows, columns, tile_in_.data());
-    ResizeTile(tile_in_.data(), x_.begin, x, tile_out_.data());
+    if (narrow) {
+      Widen(tile_in_.data(), columns * kTileRows, wide_tile_.data());
+      ResizeTileNarrow(wide_tile_.data(), x_.begin, x, flip, tile_out_.data());
+    } else {
+      ResizeTile(tile_in_.data(), x_.begin, x, flip, tile_out_.data());
+    }
     TransposeOut(tile_out_.data(), width, num_rows, rows_.data() + row * width, width);
   }
+  if (narrow) Widen(rows_.data(), rows * width, wide_rows_.data());
   for (size_t i = 0; i < y.size; ++i) {
-    ResizeColumns(rows_.data(), width, y_.begin, y, i, out + i * width);
-    if (flip) std::reverse(out + i * width, out + (i + 1) * width);
+    if (narrow) {
+      ResizeColumnsNarrow(wide_rows_.data(), width, y_.begin, y, i, out + i * width);
+    } else {
+      ResizeColumns(rows_.data(), width, y_.begin, y, i, out + i * width);
+    }
   }
 }
 

@@ -20,6 +20,11 @@ enum class ResizeFilter {
   kBilinear,
 };
 
+enum class ResizePrecision {
+  kExact,
+  kNarrow,  // within a level of exact, at half the time
+};
+
 // One axis: the source interval [begin, end) becomes `full_size` pixels, of which [out_begin, out_begin + out_size) are
 // computed. Source pixels outside [clip_begin, clip_end) are not looked at.
 struct ResizeAxis {
@@ -43,7 +48,8 @@ struct PlaneView {
 class Resizer {
  public:
   // Computes the weights for what follows. REQUIRES: the axes' intervals lie in the picture and are not empty; begin < end.
-  void Plan(const ResizeAxis& x, const ResizeAxis& y, ResizeFilter filter);
+  void Plan(const ResizeAxis& x, const ResizeAxis& y, ResizeFilter filter,
+            ResizePrecision precision = ResizePrecision::kExact);
   // The source pixels that the plan looks at.
   jpeg::Box needed() const;
   // One plane of y.out_size rows of x.out_size pixels. With `flip` the columns run from right to left. REQUIRES: Plan, and
@@ -57,19 +63,23 @@ class Resizer {
  private:
   struct Weights {
     AxisWeights View() const {
-      return {first.data(), count.data(), values.data(), stride, first.size()};
+      return {first.data(), count.data(), values.data(), is_narrow ? narrow.data() : nullptr,
+              stride,       first.size()};
     }
 
     size_t stride = 0;
     std::vector<int> first;
     std::vector<int> count;
     std::vector<int32_t> values;
+    std::vector<int16_t> narrow;
+    bool is_narrow = false;
     // Inputs [begin, end) that some output looks at.
     int begin = 0;
     int end = 0;
   };
 
   void ComputeWeights(const ResizeAxis& axis, ResizeFilter filter, Weights* weights);
+  static void Narrow(Weights* weights);
 
   Weights x_;
   Weights y_;
@@ -78,6 +88,9 @@ class Resizer {
   std::vector<uint8_t> rows_;
   std::vector<uint8_t> tile_in_;
   std::vector<uint8_t> tile_out_;
+  // The same widened, for narrow sums.
+  std::vector<int16_t> wide_tile_;
+  std::vector<int16_t> wide_rows_;
   // A plane of an interleaved image.
   std::vector<uint8_t> plane_;
 };

@@ -1,0 +1,146 @@
+// What a decoding thread does for each image once it has seen the largest: no allocation, no lock. Counted by taking the place
+// of operator new, malloc's relatives behind it, and pthread_mutex_lock.
+#include <dlfcn.h>
+#include <gtest/gtest.h>
+#include <pthread.h>
+
+#include <cstdlib>
+#include <new>
+
+#include "dataloader/augment.h"
+#include "dataloader/normalise.h"
+#include "dataloader/sample_source.h"
+#include "tests/dataloader/jpeg_oracle.h"
+#include "tests/dataloader/test_images.h"
+#include "tests/support/temp_dir.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define WEFT_COUNTS 0
+#else
+#define WEFT_COUNTS 1
+#endif
+
+namespace {
+
+thread_local bool counting = false;
+thread_local int allocations = 0;
+thread_local int locks = 0;
+
+}  // namespace
+
+#if WEFT_COUNTS
+// Not inlined: GCC would see malloc and free there, and call them mismatched.
+#define WEFT_NOT_INLINED __attribute__((noinline))
+WEFT_NOT_INLINED void* operator new(size_t size) {
+  if (counting) ++allocations;
+  if (void* p = std::malloc(size)) return p;
+  throw std::bad_alloc();
+}
+WEFT_NOT_INLINED void operator delete(void* p) noexcept { std::free(p); }
+WEFT_NOT_INLINED void operator delete(void* p, size_t) noexcept { std::free(p); }
+
+extern "C" int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
+  using Lock = int (*)(pthread_mutex_t*);
+  static const auto next = reinterpret_cast<Lock>(::dlsym(RTLD_NEXT, "pthread_mutex_lock"));
+  if (counting) ++locks;
+  return next(mutex);
+}
+#endif
+
+namespace weft {
+namespace {
+
+constexpr int kSize = 64;
+
+std::vector<std::string> Pictures() {
+  std::vector<std::string> pictures;
+  for (unsigned i = 0; i < 24; ++i) {
+    JpegSpec spec{static_cast<int>(60 + i)};
+    spec.h = i % 3 == 0 ? 1 : 2;
+    spec.v = i % 3 == 2 ? 2 : 1;
+    spec.gray = i % 7 == 6;
+    spec.restart_interval = static_cast<int>(i % 4);
+    pictures.push_back(EncodeJpegAs(MakeBusyImage(static_cast<int>(90 + 31 * i % 200),
+                                                  static_cast<int>(80 + 47 * i % 230), i, 12),
+                                    spec));
+  }
+  return pictures;
+}
+
+template <typename Work>
+void ExpectNothingCounted(const Work& work) {
+  if (WEFT_COUNTS == 0) GTEST_SKIP() << "sanitizers have an allocator of their own";
+  work();  // the largest picture, the tables
+  work();
+  allocations = locks = 0;
+  counting = true;
+  work();
+  counting = false;
+  EXPECT_EQ(allocations, 0);
+  EXPECT_EQ(locks, 0);
+}
+
+class SteadyState : public ::testing::TestWithParam<ImageMode> {};
+
+TEST_P(SteadyState, CookingAPictureNeitherAllocatesNorLocks) {
+  const std::vector<std::string> pictures = Pictures();
+  AugmentRecipe recipe;
+  recipe.set_image_mode(GetParam());
+  recipe.set_scale_min(0.2);
+  recipe.set_flip_probability(0.5);
+  recipe.set_jitter_contrast(0.3);
+  recipe.mutable_rand_augment()->set_operations(2);
+  recipe.set_pixel_type(AugmentRecipe::BF16_NORMALISED);
+  ImageCooker cooker(recipe);
+  const PixelWriter writer(recipe);
+  const KeyedRandom random(1, "augment:train", 0);
+  std::vector<uint8_t> planes(3 * kSize * kSize);
+  std::vector<uint8_t> out(2 * planes.size());
+  ExpectNothingCounted([&] {
+    for (size_t i = 0; i < pictures.size(); ++i) {
+      ASSERT_TRUE(
+          cooker.CookForTraining(pictures[i], recipe, random, i, kSize, planes.data()).ok());
+      writer.Write(planes.data(), planes.size() / 3, out.data());
+    }
+  });
+}
+
+// And so it is from the shard on. (Captions are another matter: cleaning a text makes strings.)
+TEST_P(SteadyState, APictureOfAShardNeitherAllocatesNorLocks) {
+  const testing::TempDir dir;
+  const std::vector<std::string> pictures = Pictures();
+  std::vector<TestSample> samples;
+  for (size_t i = 0; i < pictures.size(); ++i)
+    samples.push_back(
+        {"s" + std::to_string(i), {{"jpg", pictures[i]}, {"txt", "a caption of some words"}}});
+  WriteShard(dir / "s.tar", samples);
+  WriteBytes(dir / "vocabulary", "#version: 0.2\na b\n");
+  LoaderOptions options;
+  options.data.add_train_shards(dir / "s.tar");
+  options.data.set_vocabulary(dir / "vocabulary");
+  options.data.mutable_augment()->set_image_mode(GetParam());
+  options.image_size = kSize;
+  options.context_length = 32;
+  const auto source = OpenSampleSource(options, SampleUse::kTrain);
+  ASSERT_TRUE(source.ok()) << source.status();
+  const std::unique_ptr<SampleCook> cook = (*source)->NewCook();
+  MicroBatch batch;
+  for (const FieldSpec& spec : (*source)->fields())
+    if (spec.name == "pixels")
+      batch.fields.push_back({spec, std::vector<uint8_t>(spec.bytes_per_row())});
+  batch.targets.resize(1);
+  ExpectNothingCounted([&] {
+    for (uint64_t id = 0; id < samples.size(); ++id) {
+      SampleRef ref{};
+      ref.id = id;
+      const Status status = cook->Cook(ref, 0, &batch);
+      ASSERT_TRUE(status.ok()) << status;
+    }
+  });
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, SteadyState, ::testing::Values(ImageMode::FAST, ImageMode::EXACT),
+                         [](const auto& info) { return ImageMode_Name(info.param); });
+
+}  // namespace
+}  // namespace weft
