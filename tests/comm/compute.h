@@ -34,6 +34,10 @@ class Compute {
                         for (int64_t& value : data) value = scale * value + shift;
                       }});
   }
+  // A kernel that might write the data: for a breach on purpose, which would be a race of threads here.
+  void KernelThatDoesNothing() {
+    Enqueue(stream_, {"a kernel", {{data.data(), kCount * sizeof(int64_t), true}}, [] {}});
+  }
   void Elsewhere(Duration time) {
     Enqueue(stream_, {"another kernel", {}, [=] { std::this_thread::sleep_for(time); }});
   }

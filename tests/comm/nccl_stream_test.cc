@@ -84,7 +84,7 @@ TEST(NcclStreamTest, AForgottenWaitIsABreach) {
   const Status status = NcclThreads::Run(2, [](Communicator& comm) -> Status {
     Compute compute(comm.rank());
     const WorkPtr work = compute.Sum(comm, compute.Op("grads"));
-    if (comm.rank() == 0) compute.Kernel(1, 1);
+    if (comm.rank() == 0) compute.KernelThatDoesNothing();
     WEFT_RETURN_IF_ERROR(work->Wait());
     compute.Synchronize();
     return OkStatus();
