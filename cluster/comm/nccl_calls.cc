@@ -125,9 +125,21 @@ Status Communication::WaitUntilReady(const std::string& what, TimePoint deadline
   }
 }
 
-void Communication::Abort() {
-  MutexLock lock(mutex_);
-  if (comm_ != nullptr) ncclCommAbort(std::exchange(comm_, nullptr));
+Communication::~Communication() {
+  const ncclComm_t comm = Take();
+  if (comm != nullptr) ncclCommAbort(comm);
+}
+
+void Communication::AbortTogether(const std::vector<std::shared_ptr<Communication>>& all) {
+  std::vector<ncclComm_t> taken;
+  for (const auto& communication : all) {
+    const ncclComm_t comm = communication->Take();
+    if (comm != nullptr) taken.push_back(comm);
+  }
+  // One after the other, the first would wait for the kernels of the last.
+  ncclGroupStart();
+  for (const ncclComm_t comm : taken) ncclCommAbort(comm);
+  ncclGroupEnd();
 }
 
 }  // namespace weft::nccl

@@ -89,7 +89,7 @@ class Communication {
   // 0: NCCL's choice.
   StatusOr<std::shared_ptr<Communication>> Split(int color, int key, int most_blocks,
                                                  TimePoint deadline);
-  ~Communication() { Abort(); }
+  ~Communication();
   Communication(const Communication&) = delete;
   Communication& operator=(const Communication&) = delete;
 
@@ -98,12 +98,18 @@ class Communication {
               const std::function<ncclResult_t(ncclComm_t)>& call);
   // NCCL's asynchronous error, or Cancelled after Abort. *ready = false: in progress.
   Status Check(const std::string& what, bool* ready);
-  // Frees the GPU from kernels that wait for a peer. Nothing works afterwards. Waits for no peer.
-  void Abort();
+  // Frees the GPU from kernels that wait for a peer. Nothing works afterwards. Waits for no peer, but until the kernels of all of
+  // them are gone.
+  static void AbortTogether(const std::vector<std::shared_ptr<Communication>>& all);
 
  private:
   explicit Communication(ncclComm_t comm) : comm_(comm) {}
   Status WaitUntilReady(const std::string& what, TimePoint deadline);
+  // Null if another has taken it to abort it.
+  ncclComm_t Take() {
+    MutexLock lock(mutex_);
+    return std::exchange(comm_, nullptr);
+  }
 
   Mutex mutex_;
   ncclComm_t comm_ WEFT_GUARDED_BY(mutex_);  // null once aborted

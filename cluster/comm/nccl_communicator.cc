@@ -40,7 +40,7 @@ class NcclCommunicator : public Communicator {
                    std::shared_ptr<Communication> parent)
       : options_(options), parent_(std::move(parent)), communication_(std::move(communication)) {}
   ~NcclCommunicator() override;
-  Status Open(TimePoint deadline);
+  Status Open(std::shared_ptr<Family> family, TimePoint deadline);
 
   int rank() const override { return options_.rank; }
   int size() const override { return options_.size; }
@@ -130,15 +130,16 @@ class NcclCommunicator : public Communicator {
 
 // ---------------------------------------------------------------- life
 
-Status NcclCommunicator::Open(TimePoint deadline) {
+Status NcclCommunicator::Open(std::shared_ptr<Family> family, TimePoint deadline) {
   WEFT_ASSIGN_OR_RETURN(stream_, Stream::Create());
   WEFT_RETURN_IF_ERROR(
       FromCuda(cudaMalloc(&barrier_memory_, sizeof(int64_t)), "memory for barriers"));
   WEFT_ASSIGN_OR_RETURN(lanes_, Lanes::Make(communication_.get(), options_.rank, options_.size,
                                             options_.lanes, barrier_memory_, deadline));
-  std::vector<std::shared_ptr<Communication>> all = lanes_.Communications();
-  all.push_back(communication_);
-  watch_ = std::make_shared<Watch>(options_.device, std::move(all), options_.recorder);
+  Communications own = lanes_.All();
+  own.push_back(communication_);
+  watch_ = std::make_shared<Watch>(options_.device, std::move(family), std::move(own),
+                                   options_.recorder);
   return OkStatus();
 }
 
@@ -254,10 +255,10 @@ WorkPtr NcclCommunicator::MakeWork(OperationPtr operation, const Status& launche
 
 StatusOr<std::unique_ptr<Communicator>> OpenCommunicator(
     const NcclOptions& options, std::shared_ptr<Communication> communication,
-    std::shared_ptr<Communication> parent, TimePoint deadline) {
+    std::shared_ptr<Communication> parent, std::shared_ptr<Family> family, TimePoint deadline) {
   auto communicator =
       std::make_unique<NcclCommunicator>(options, std::move(communication), std::move(parent));
-  WEFT_RETURN_IF_ERROR(communicator->Open(deadline));
+  WEFT_RETURN_IF_ERROR(communicator->Open(std::move(family), deadline));
   return std::unique_ptr<Communicator>(std::move(communicator));
 }
 

@@ -47,10 +47,11 @@ std::string Milliseconds(Duration time) {
 // The communicator of one axis. NCCL connects at the first collective: that is now, not in a step.
 StatusOr<std::unique_ptr<Communicator>> SplitAxis(const NcclOptions& options, int color,
                                                   const std::shared_ptr<Communication>& everybody,
+                                                  const std::shared_ptr<nccl::Family>& family,
                                                   TimePoint deadline) {
   WEFT_ASSIGN_OR_RETURN(auto communication, everybody->Split(color, options.rank, 0, deadline));
-  WEFT_ASSIGN_OR_RETURN(
-      auto made, nccl::OpenCommunicator(options, std::move(communication), everybody, deadline));
+  WEFT_ASSIGN_OR_RETURN(auto made, nccl::OpenCommunicator(options, std::move(communication),
+                                                          everybody, family, deadline));
   const Duration left = std::max<Duration>(deadline - Clock::now(), Duration::zero());
   WEFT_RETURN_IF_ERROR(made->Barrier({.name = "connect", .timeout = left})->Wait());
   return made;
@@ -76,7 +77,8 @@ StatusOr<std::string> NcclVersion() {
 StatusOr<std::unique_ptr<Communicator>> ConnectNccl(const NcclOptions& options) {
   const TimePoint deadline = Clock::now() + options.timeout;
   WEFT_ASSIGN_OR_RETURN(auto communication, ConnectWorld(options, deadline));
-  return nccl::OpenCommunicator(options, std::move(communication), nullptr, deadline);
+  return nccl::OpenCommunicator(options, std::move(communication), nullptr,
+                                std::make_shared<nccl::Family>(), deadline);
 }
 
 StatusOr<MeshCommunicators> ConnectNcclMesh(const ParallelDims& dims, const NcclOptions& world) {
@@ -88,6 +90,7 @@ StatusOr<MeshCommunicators> ConnectNcclMesh(const ParallelDims& dims, const Nccl
   const TimePoint deadline = begin + world.timeout;
   WEFT_ASSIGN_OR_RETURN(const auto everybody, ConnectWorld(world, deadline));
   std::string times = "the world " + Milliseconds(Clock::now() - begin);
+  const auto family = std::make_shared<nccl::Family>();
   MeshCommunicators mine;
   for (const Axis axis : {Axis::kData, Axis::kTensor, Axis::kPipeline}) {
     if (dims.Degree(axis) == 1) continue;
@@ -97,7 +100,8 @@ StatusOr<MeshCommunicators> ConnectNcclMesh(const ParallelDims& dims, const Nccl
     options.group = GroupName(mesh, axis, world.rank);
     options.lanes = axis == Axis::kPipeline ? NcclLanes::kRing : NcclLanes::kNone;
     const TimePoint start = Clock::now();
-    auto made = SplitAxis(options, mesh.Group(axis, world.rank).front(), everybody, deadline);
+    auto made =
+        SplitAxis(options, mesh.Group(axis, world.rank).front(), everybody, family, deadline);
     WEFT_RETURN_IF_ERROR(made.status().WithContext(options.group));
     times += ", " + options.group + " " + Milliseconds(Clock::now() - start);
     mine.Of(axis) = *std::move(made);

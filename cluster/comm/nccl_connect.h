@@ -4,9 +4,10 @@
 // died can still give up. An operation runs on a stream of the communicator, behind what was on OpOptions.stream when it was
 // called, beside what comes there later; Wait makes that stream wait for it, not the host. Without a stream the host is the
 // caller: its Wait blocks. A thread of the communicator looks after what is under way (nccl_watch.h); a failure aborts the
-// communicator (ncclCommAbort), which frees the GPU from kernels that wait for a dead peer: streams go on, so a host that
-// has waited for its stream asks failure() before it believes the numbers. The deadline of an operation with a stream runs
-// from when the stream has come to it. A communicator that is destroyed fails what is not done; its Works may outlive it.
+// communicator and with it the others of its mesh (ncclCommAbort, in one group), which frees the GPU from kernels that wait for
+// a dead peer: streams go on, so a host that has waited for its stream asks failure() before it believes the numbers. The
+// deadline of an operation with a stream runs from when the stream has come to it. A communicator that is destroyed fails what
+// is not done; its Works may outlive it.
 //
 // NCCL does the operations of a communicator one after the other, so a Recv whose peer is late would hold up everything behind
 // it. Each lane therefore is a communicator of two ranks and a stream of its own (one pair, one direction), made on connecting;

@@ -98,7 +98,7 @@ Status Lanes::HoldUp(cudaStream_t stream) {
   return OkStatus();
 }
 
-std::vector<std::shared_ptr<Communication>> Lanes::Communications() const {
+std::vector<std::shared_ptr<Communication>> Lanes::All() const {
   std::vector<std::shared_ptr<Communication>> all;
   for (const auto* lanes : {&to_, &from_}) {
     for (const auto& lane : *lanes) {

@@ -44,7 +44,7 @@ class Lanes {
   // What comes on the stream from now on waits for all messages before.
   Status HoldUp(cudaStream_t stream);
   // Of all lanes: an abort of the communicator ends these, too.
-  std::vector<std::shared_ptr<Communication>> Communications() const;
+  std::vector<std::shared_ptr<Communication>> All() const;
 
  private:
   std::vector<std::unique_ptr<Lane>> to_;

@@ -18,12 +18,15 @@ Status TooLate(const Operation& operation) {
 
 }  // namespace
 
-Watch::Watch(int device, std::vector<std::shared_ptr<Communication>> communications,
+Watch::Watch(int device, std::shared_ptr<Family> family, Communications own,
              FlightRecorder* recorder)
     : device_(device),
-      communications_(std::move(communications)),
+      family_(std::move(family)),
+      own_(std::move(own)),
       recorder_(recorder),
-      thread_([this] { Run(); }) {}
+      thread_([this] { Run(); }) {
+  family_->Add(own_);
+}
 
 void Watch::Run() {
   cudaSetDevice(device_);  // if it fails, so does what is asked of it
@@ -49,13 +52,9 @@ void Watch::Add(const OperationPtr& operation) {
 
 void Watch::AddFailed(const OperationPtr& operation, const Status& status) {
   Fail(status);
+  const Status cause = failure();
   MutexLock lock(mutex_);
-  EndLocked(operation.get(), failure_);
-}
-
-Status Watch::failure() const {
-  MutexLock lock(mutex_);
-  return failure_;
+  EndLocked(operation.get(), cause);
 }
 
 Status Watch::LookAtAll() {
@@ -94,22 +93,20 @@ bool Watch::HasEnded(const OperationPtr& operation) {
 }
 
 void Watch::NoteEnd(const OperationPtr& operation) {
+  const Status cause = failure();
   MutexLock lock(mutex_);
   if (operation->ended) return;
-  EndLocked(operation.get(), failure_);
+  EndLocked(operation.get(), cause);
   std::erase(under_way_, operation);
 }
 
 void Watch::Fail(const Status& reason) {
-  {
-    MutexLock lock(mutex_);
-    if (failure_.ok()) failure_ = reason;
-  }
   // Operations end after their kernels have: who waits for them may use the buffers again.
-  for (const auto& communication : communications_) communication->Abort();
+  family_->Abort(reason);
+  const Status cause = family_->failure();
   MutexLock lock(mutex_);
   for (const OperationPtr& operation : std::exchange(under_way_, {}))
-    EndLocked(operation.get(), failure_);
+    EndLocked(operation.get(), cause);
 }
 
 void Watch::NoteBegin(Operation* operation) {
@@ -163,7 +160,8 @@ std::string Watch::CurrentOperation() const {
 }
 
 void Watch::Stop() {
-  if (!LookAtAll().ok() || !CurrentOperation().empty())
+  static_cast<void>(LookAtAll());
+  if (!CurrentOperation().empty())
     Fail(Cancelled("the communicator was destroyed before its operations were done"));
   {
     MutexLock lock(mutex_);
@@ -173,7 +171,7 @@ void Watch::Stop() {
   }
   if (thread_.joinable()) thread_.join();
   // Frees as ncclCommDestroy does, but waits for no peer.
-  for (const auto& communication : communications_) communication->Abort();
+  family_->Remove(own_);
 }
 
 }  // namespace weft::nccl

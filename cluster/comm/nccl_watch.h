@@ -3,8 +3,8 @@
 //
 // The thread polls: the events, NCCL's own error (ncclCommGetAsyncError) and the deadline, which for an operation of a stream
 // runs from when the stream has come to it (for one of the host from its Wait). On an error or past a deadline it aborts the
-// communicator: kernels that wait for a peer end, so the GPU's streams go on, with numbers that mean nothing, and the host
-// learns of it at the next Wait, failure() or Done. First cause wins.
+// communicator and its family: kernels that wait for a peer end, so the GPU's streams go on, with numbers that mean nothing,
+// and the host learns of it at the next Wait, failure() or Done. First cause wins.
 //
 // Shared by the communicator and its Works, which may outlive it. Errors: communicator.h's. Thread rule: any thread may call
 // anything; what an Operation holds beside `mutex_`'s part is constant once it has been added.
@@ -20,6 +20,7 @@
 #include "cluster/base/status.h"
 #include "cluster/comm/flight_recorder.h"
 #include "cluster/comm/nccl_calls.h"
+#include "cluster/comm/nccl_family.h"
 
 namespace weft::nccl {
 
@@ -48,9 +49,8 @@ using OperationPtr = std::shared_ptr<Operation>;
 
 class Watch {
  public:
-  // `communications`: what an abort ends. `recorder`: optional; must outlive the communicator.
-  Watch(int device, std::vector<std::shared_ptr<Communication>> communications,
-        FlightRecorder* recorder);
+  // `own`: of this communicator, becomes part of the family. `recorder`: optional; must outlive the communicator.
+  Watch(int device, std::shared_ptr<Family> family, Communications own, FlightRecorder* recorder);
   ~Watch() { Stop(); }
   Watch(const Watch&) = delete;
   Watch& operator=(const Watch&) = delete;
@@ -59,8 +59,8 @@ class Watch {
   void Add(const OperationPtr& operation);
   // An operation that never came to its stream: ends it and the communicator.
   void AddFailed(const OperationPtr& operation, const Status& status);
-  // The first failure noticed so far, or OK.
-  Status failure() const;
+  // The family's first failure noticed so far, or OK.
+  Status failure() const { return family_->failure(); }
   // The same, after a look at all that is under way.
   Status LookAtAll();
   // Aborts, unless something else has before. Kernels have let go of their buffers when it returns.
@@ -83,12 +83,12 @@ class Watch {
   void NoteEnd(const OperationPtr& operation);
 
   const int device_;
-  const std::vector<std::shared_ptr<Communication>> communications_;
+  const std::shared_ptr<Family> family_;
+  const Communications own_;
 
   mutable Mutex mutex_;
   CondVar changed_;
   FlightRecorder* recorder_ WEFT_GUARDED_BY(mutex_);
-  Status failure_ WEFT_GUARDED_BY(mutex_);
   std::vector<OperationPtr> under_way_ WEFT_GUARDED_BY(mutex_);
   bool stopping_ WEFT_GUARDED_BY(mutex_) = false;
 

@@ -10,6 +10,7 @@
 #include "cluster/comm/nccl_connect.h"
 #include "cluster/comm/nccl_lanes.h"
 #include "tests/comm/backends.h"
+#include "tests/comm/compute.h"
 #include "tests/gpu_double/contract.h"
 
 namespace weft {
@@ -227,6 +228,36 @@ TEST(NcclMeshTest, AllAxesOfLayoutsAndANextGenerationInPlace) {
       for (std::thread& thread : threads) thread.join();
     }
   }
+}
+
+// One axis comes to its deadline while a kernel of another one waits for its peer, too: both end, with the first cause.
+TEST(NcclMeshTest, AFailureOnOneAxisEndsAll) {
+  const ParallelDims dims{.pp = 2, .dp = 2, .tp = 1};
+  const auto id = MakeNcclUniqueId();
+  ASSERT_TRUE(id.ok());
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < dims.world_size(); ++rank) {
+    threads.emplace_back([&, rank] {
+      auto mine =
+          ConnectNcclMesh(dims, {.rank = rank, .size = 4, .unique_id = *id, .device = rank});
+      ASSERT_TRUE(mine.ok()) << mine.status();
+      if (rank != 0) return;
+      testing::Compute compute(0);
+      testing::Compute other(0);
+      const WorkPtr act = mine->pp->Recv(other.data.data(), 8, 1, other.Op("act"));
+      const WorkPtr sum = compute.Sum(*mine->dp, compute.Op("grads", kShort));
+      EXPECT_TRUE(act->Wait().ok());
+      static_cast<void>(sum->Wait());
+      compute.Synchronize();
+      other.Synchronize();
+      for (Communicator* axis : mine->All()) {
+        EXPECT_EQ(axis->failure().code(), StatusCode::kDeadlineExceeded) << axis->failure();
+        EXPECT_THAT(axis->failure().message(), HasSubstr("all_reduce grads #2: not done"));
+      }
+      EXPECT_EQ(act->Wait().message(), mine->dp->failure().message());
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <nccl.h>
 
+#include <atomic>
 #include <chrono>
 #include <functional>
 #include <thread>
@@ -205,6 +206,33 @@ TEST(NcclContractTest, UseAfterAbort) {
     self.comm = nullptr;
   });
   EXPECT_THAT(TakeBreaches(), ElementsAre("ncclAllReduce after ncclCommAbort"));
+}
+
+// Rank 0 has two communicators in wait for its peer, and aborts them one after the other.
+TEST(NcclContractTest, AbortsOneByOne) {
+  std::atomic<bool> aborted = false;
+  OnRanks(2, [&](Rank& self) {
+    ncclComm_t other = self.SplitAll();
+    if (self.rank == 0) {
+      cudaStream_t beside = nullptr;
+      cudaStreamCreateWithFlags(&beside, cudaStreamNonBlocking);
+      ncclAllReduce(self.data.data(), self.data.data(), 8, kFloat, ncclSum, self.comm, self.stream);
+      Ready(self.comm);
+      ncclAllReduce(self.data.data() + 8, self.data.data() + 8, 8, kFloat, ncclSum, other, beside);
+      Ready(other);
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      ncclCommAbort(other);
+      ncclCommAbort(self.comm);
+      aborted = true;
+      cudaStreamDestroy(beside);
+    } else {
+      while (!aborted) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      ncclCommAbort(other);
+      ncclCommAbort(self.comm);
+    }
+    self.comm = nullptr;
+  });
+  EXPECT_THAT(TakeBreaches(), ElementsAre(HasSubstr("abort both in one group")));
 }
 
 TEST(NcclContractTest, InProgressNotPolled) {

@@ -35,6 +35,7 @@ ncclComm* NewComm() {
 struct Group {
   int depth = 0;
   std::vector<NcclCall> calls;
+  std::vector<ncclComm*> aborts;
 };
 thread_local Group group;
 
@@ -282,6 +283,51 @@ ncclResult_t Submit(const char* what, NcclCall call) {
   return ncclSuccess;
 }
 
+// ---------------------------------------------------------------- aborting
+
+// Until no kernel of it runs; false: for too long.
+bool WaitForKernels(ncclComm* comm, TimePoint deadline) {
+  MutexLock lock(comm->mutex);
+  while (comm->executing && Clock::now() < deadline) comm->changed.WaitUntil(comm->mutex, deadline);
+  return !comm->executing;
+}
+
+void Free(ncclComm* comm) {
+  std::vector<std::pair<int, uint64_t>> places;
+  {
+    MutexLock lock(comm->mutex);
+    places.swap(comm->places);
+    if (comm->launching_on != nullptr) EndLaunch(std::exchange(comm->launching_on, nullptr));
+    comm->progress = nullptr;
+    comm->family = nullptr;
+  }
+  for (const auto& [stream, place] : places) ForgetAccesses(stream, place);
+}
+
+// CUDA gives memory back when the whole device has nothing to do, and so a kernel of another communicator that waits for a peer
+// holds up an abort that is not in one group with its own.
+void FinishAborts(const std::vector<ncclComm*>& aborted) {
+  constexpr auto kTooLong = std::chrono::seconds(3);
+  for (ncclComm* comm : aborted) {
+    WaitForKernels(comm, Clock::now() + std::chrono::hours(24));
+    Free(comm);
+  }
+  if (aborted.empty()) return;
+  std::vector<ncclComm*> others;
+  {
+    MutexLock lock(AllHandles().mutex);
+    for (const auto& comm : AllHandles().comms) {
+      if (comm->device == aborted.front()->device) others.push_back(comm.get());
+    }
+  }
+  for (ncclComm* comm : others) {
+    if (WaitForKernels(comm, Clock::now() + kTooLong)) continue;
+    NoteBreach(
+        "ncclCommAbort waits for a kernel of another communicator on the device: abort both in one "
+        "group");
+  }
+}
+
 }  // namespace
 }  // namespace weft::testing
 
@@ -403,25 +449,20 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
   return aborted ? Breach("ncclCommGetAsyncError after ncclCommAbort") : ncclSuccess;
 }
 
-// Returns when no kernel of the communicator runs any more.
+// Returns when no kernel of the communicator runs any more, nor of another one on the device.
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   if (comm == nullptr) return ncclInvalidArgument;
-  std::vector<std::pair<int, uint64_t>> places;
-  bool again = false;
   {
     MutexLock lock(comm->mutex);
-    again = std::exchange(comm->aborted, true);
-    comm->abort = true;
+    if (comm->aborted) return Breach("ncclCommAbort twice");
+    comm->aborted = comm->abort = true;
     comm->changed.NotifyAll();
-    while (comm->executing)
-      comm->changed.WaitUntil(comm->mutex, weft::Clock::now() + std::chrono::hours(24));
-    places.swap(comm->places);
-    if (comm->launching_on != nullptr) EndLaunch(std::exchange(comm->launching_on, nullptr));
-    comm->progress = nullptr;
-    comm->family = nullptr;
   }
-  if (again) return Breach("ncclCommAbort twice");
-  for (const auto& [stream, place] : places) ForgetAccesses(stream, place);
+  if (group.depth > 0) {
+    group.aborts.push_back(comm);
+  } else {
+    FinishAborts({comm});
+  }
   return ncclSuccess;
 }
 
@@ -433,6 +474,7 @@ ncclResult_t ncclGroupStart() {
 ncclResult_t ncclGroupEnd() {
   if (group.depth == 0) return Breach("ncclGroupEnd without ncclGroupStart");
   if (--group.depth > 0) return ncclSuccess;
+  FinishAborts(std::exchange(group.aborts, {}));
   return LaunchGroup(std::exchange(group.calls, {}));
 }
 
