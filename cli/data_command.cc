@@ -10,6 +10,8 @@
 #include <thread>
 #include <utility>
 
+#include "cli/data_overlay_command.h"
+#include "cli/data_plan_command.h"
 #include "cli/data_set_commands.h"
 #include "cli/data_tools.h"
 #include "cli/flags.h"
@@ -48,6 +50,8 @@ constexpr char kUsage[] = R"(weft data: training data
   weft data lint SHARDS                  say what is wrong with shards and what to do
   weft data order SHARDS --batch B       print the training order, or prove that it is exactly once
   weft data exclude MANIFEST --keys FILE take samples out, without touching shards
+  weft data overlay MANIFEST             lay new captions, scores or a filter over a data set
+  weft data plan RECIPE --nodes N        what a run will read and hold on each node
   weft data cat SHARDS                   print samples as text, or one member as a file
   weft data stats SHARDS                 draw sizes of samples, pictures and texts
   weft data vocab --captions-from SHARDS --size N --out FILE
@@ -396,10 +400,13 @@ int DataCommand(const std::vector<std::string>& args) {
   if (name == "lint") return DataLintCommand(rest);
   if (name == "order") return DataOrderCommand(rest);
   if (name == "exclude") return DataExcludeCommand(rest);
+  if (name == "plan") return DataPlanCommand(rest);
+  if (name == "overlay") return DataOverlayCommand(rest);
   if (name == "cat") return DataCatCommand(rest);
   if (name == "stats") return DataStatsCommand(rest);
-  const std::string nearest = NearestName(name, {"pack", "inspect", "check", "vocab", "index",
-                                                 "lint", "order", "exclude", "cat", "stats"});
+  const std::string nearest =
+      NearestName(name, {"pack", "inspect", "check", "vocab", "index", "lint", "order", "exclude",
+                         "cat", "stats", "overlay", "plan"});
   return ReportError("data",
                      InvalidArgument("unknown command '" + name + "'" +
                                      (nearest.empty() ? "" : "; did you mean `" + nearest + "`?")));

@@ -17,6 +17,7 @@
 #include "dataloader/image_decode.h"
 #include "dataloader/json_records.h"
 #include "dataloader/manifest.h"
+#include "dataloader/mds_shard.h"
 #include "dataloader/order.h"
 #include "dataloader/sample_source.h"
 #include "dataloader/shard_index.h"
@@ -140,11 +141,35 @@ Status LintSample(const ShardFile& file, const ShardIndex& index, int64_t i,
   return OkStatus();
 }
 
+// What the tools that wrote the shards say about them in files beside them.
+void LintNeighbours(const std::string& path, LintTotals* totals) {
+  FileSystem* fs = PosixFileSystem();
+  const std::string stem = path.substr(0, path.rfind('.'));
+  if (fs->Exists(stem + ".parquet") && !fs->Exists(stem + "_stats.json")) {
+    Finding(path, "img2dataset wrote no " + stem + "_stats.json: it did not finish this shard",
+            "let img2dataset finish it (incremental mode), or remove the shard", totals);
+  }
+}
+
+// MosaicML's index.json: sizes and hashes of its shards.
+void LintMdsIndex(const std::string& path, LintTotals* totals) {
+  const StatusOr<std::vector<MdsShardEntry>> entries = ReadMdsIndex(path);
+  if (!entries.ok()) {
+    Finding(path, entries.status().message(), "copy it again", totals);
+    return;
+  }
+  for (const MdsShardEntry& entry : *entries) {
+    const Status status = CheckMdsFile(entry);
+    if (!status.ok()) Finding(entry.path, status.message(), "copy or write it again", totals);
+  }
+}
+
 Status LintShard(const std::string& path, const std::vector<std::string>& images,
                  const std::string& text, LintTotals* totals) {
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<ShardFile> file, ShardFile::Open(path));
   WEFT_ASSIGN_OR_RETURN(const ShardIndex index,
                         ShardIndex::Build(*file, CutShards::kKeepWholeSamples));
+  LintNeighbours(path, totals);
   const Status energon = CheckEnergonIndex(path, index);
   if (!energon.ok()) Finding(path, energon.message(), "Weft itself does not need it", totals);
   ImageDecoder decoder;
@@ -312,6 +337,9 @@ int DataLintCommand(const std::vector<std::string>& args) {
   const ParsedFlags parsed = flags.Parse(args);
   if (parsed.exit_code) return *parsed.exit_code;
   LintTotals totals;
+  for (const std::string& pattern : parsed.positional) {
+    if (pattern.ends_with("index.json")) LintMdsIndex(pattern, &totals);
+  }
   for (const std::string& path : ExpandShardPatterns(parsed.positional)) {
     const Status status = LintShard(path, LowerExtensions(images), text, &totals);
     if (!status.ok()) Finding(path, status.message(), "write or copy this shard again", &totals);

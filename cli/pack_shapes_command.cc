@@ -17,13 +17,14 @@ int PackShapesCommand(const std::vector<std::string>& args) {
   int64_t side = options.side;
   int64_t shards = options.shards;
   int64_t seed = 1;
-  FlagParser flags("weft data pack shapes", "--out DIR [flags]",
-                   "Draws pictures such as \"a large red ring at the top left on a grey ground\": "
-                   "WebDataset shards\n"
-                   "train-000000.tar ... and eval-000000.tar to try Weft with, without a download. "
-                   "Held out are the\n"
-                   "captions whose FNV-1a 64 mod 10 is 0. A second call with the same flags returns "
-                   "at once.");
+  FlagParser flags(
+      "weft data pack shapes", "--out DIR [flags]",
+      "Draws pictures such as \"a large red ring at the top left on a grey ground\": "
+      "WebDataset shards\n"
+      "train-000000.tar ... and eval-000000.tar to try Weft with, without a download. "
+      "Held out are the\n"
+      "captions whose FNV-1a 64 mod 10 is 0. A second call with the same flags returns "
+      "at once.");
   flags.String("out", &options.out, "folder that the shards go to");
   flags.Int("pictures", &options.pictures, "drawn, for both sets");
   flags.Int("side", &side, "pixels of a picture's side");

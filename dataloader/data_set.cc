@@ -1,6 +1,7 @@
 #include "dataloader/data_set.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "cluster/base/file_system.h"
@@ -146,6 +147,17 @@ std::string DataSet::Describe(int64_t id) const {
          std::string(location.shard->index.key(location.index)) + "'";
 }
 
+DataSet::Place DataSet::PlaceOf(int64_t id) const {
+  const Location at = Locate(id);
+  return {at.shard - shards_.data(), at.index, at.shard->index.sample(at.index).size};
+}
+
+uint64_t DataSet::BytesOf(int64_t shard, int64_t begin, int64_t end) const {
+  const ShardIndex& index = shards_[static_cast<size_t>(shard)].index;
+  const IndexedSample& last = index.sample(std::min(end, index.num_samples()) - 1);
+  return last.begin + last.size - index.sample(begin).begin;
+}
+
 void DataSet::UsePictureChecks(const std::vector<std::string>& image_extensions) {
   for (Shard& shard : shards_) {
     std::optional<PictureCheck> check =
@@ -161,31 +173,51 @@ bool DataSet::HasBadPicture(int64_t id) const {
   return std::binary_search(shard->pictures.bad.begin(), shard->pictures.bad.end(), index);
 }
 
+bool DataSet::HasValue(const Location& at, std::string_view name) const {
+  return manifest_ && manifest_->HasColumnValue(name, at.shard - shards_.data(), at.index);
+}
+
 bool DataSet::Has(int64_t id, std::span<const std::string> extensions) const {
-  const auto [shard, index] = Locate(id);
+  const Location at = Locate(id);
   for (const std::string& extension : extensions) {
-    if (shard->index.Find(index, extension) != nullptr) return true;
+    if (HasValue(at, extension) || at.shard->index.Find(at.index, extension) != nullptr)
+      return true;
   }
   return false;
 }
 
 std::vector<std::string> DataSet::Extensions(int64_t id) const {
-  const auto [shard, index] = Locate(id);
+  const Location at = Locate(id);
   std::vector<std::string> extensions;
-  for (const ShardMember& member : shard->index.members(index))
-    extensions.push_back(shard->index.extension(member));
+  for (const ShardMember& member : at.shard->index.members(at.index))
+    extensions.push_back(at.shard->index.extension(member));
+  if (!manifest_) return extensions;
+  for (const auto& column : manifest_->columns()) {
+    const bool is_new =
+        std::find(extensions.begin(), extensions.end(), column->name()) == extensions.end();
+    if (is_new && HasValue(at, column->name())) extensions.push_back(column->name());
+  }
   return extensions;
 }
 
 StatusOr<Sample> DataSet::Read(int64_t id) const {
-  const auto [shard, index] = Locate(id);
-  return ReadSample(*shard->file, shard->index, index);
+  std::vector<std::pair<std::string, std::string>> members;
+  for (std::string& extension : Extensions(id)) {
+    std::string bytes;
+    WEFT_RETURN_IF_ERROR(ReadMember(id, std::array{extension}, &bytes));
+    members.emplace_back(std::move(extension), std::move(bytes));
+  }
+  return MakeSample(std::string(key(id)), std::move(members));
 }
 
 int64_t DataSet::MemberBytes(int64_t id, std::span<const std::string> extensions) const {
-  const auto [shard, index] = Locate(id);
+  const Location at = Locate(id);
   for (const std::string& extension : extensions) {
-    const ShardMember* member = shard->index.Find(index, extension);
+    if (HasValue(at, extension)) {
+      const auto value = manifest_->ColumnValueOf(extension, at.shard - shards_.data(), at.index);
+      return value.ok() ? static_cast<int64_t>((*value)->size()) : 0;
+    }
+    const ShardMember* member = at.shard->index.Find(at.index, extension);
     if (member != nullptr) return static_cast<int64_t>(member->size);
   }
   return 0;
@@ -193,11 +225,17 @@ int64_t DataSet::MemberBytes(int64_t id, std::span<const std::string> extensions
 
 Status DataSet::ReadMember(int64_t id, std::span<const std::string> extensions,
                            std::string* bytes) const {
-  const auto [shard, index] = Locate(id);
+  const Location at = Locate(id);
   for (const std::string& extension : extensions) {
-    const ShardMember* member = shard->index.Find(index, extension);
-    if (member == nullptr) continue;
-    return ReadShardMember(*shard->file, shard->index, *member, bytes);
+    if (HasValue(at, extension)) {
+      WEFT_ASSIGN_OR_RETURN(
+          const std::optional<std::string_view> value,
+          manifest_->ColumnValueOf(extension, at.shard - shards_.data(), at.index));
+      bytes->assign(*value);
+      return OkStatus();
+    }
+    const ShardMember* member = at.shard->index.Find(at.index, extension);
+    if (member != nullptr) return ReadShardMember(*at.shard->file, at.shard->index, *member, bytes);
   }
   return Corruption("no member ." + Join({extensions.begin(), extensions.end()}, " or .") +
                     " (it has ." + Join(Extensions(id), ", .") + ")");

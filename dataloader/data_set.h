@@ -44,6 +44,15 @@ class DataSet {
   bool Has(int64_t id, std::span<const std::string> extensions) const;
   // Of the member that ReadMember would read; 0: there is none.
   int64_t MemberBytes(int64_t id, std::span<const std::string> extensions) const;
+  // Where the sample lies: its shard, its number there, its bytes in the shard.
+  struct Place {
+    int64_t shard = 0;
+    int64_t index = 0;
+    uint64_t bytes = 0;
+  };
+  Place PlaceOf(int64_t id) const;
+  // From the first byte of sample `begin` of a shard to the last of `end` - 1, or of the shard's last sample.
+  uint64_t BytesOf(int64_t shard, int64_t begin, int64_t end) const;
   // Takes the shards' lists of pictures that do not decode, if each shard has one of these extensions.
   void UsePictureChecks(const std::vector<std::string>& image_extensions);
   bool pictures_checked() const { return pictures_checked_; }
@@ -53,7 +62,7 @@ class DataSet {
   std::vector<std::string> Extensions(int64_t id) const;
   // All of the sample, sorted by what it is.
   StatusOr<Sample> Read(int64_t id) const;
-  // The bytes of the first of `extensions` that the sample has. Reuses the string's memory.
+  // The bytes of the first of `extensions` that the sample has; a column of the manifest goes before the shard. Reuses the string's memory.
   Status ReadMember(int64_t id, std::span<const std::string> extensions, std::string* bytes) const;
 
  private:
@@ -69,6 +78,8 @@ class DataSet {
 
   DataSet() = default;
   Location Locate(int64_t id) const;
+  // Whether a column of the manifest has a value for the sample.
+  bool HasValue(const Location& at, std::string_view name) const;
   Status AddShard(const std::string& path);
   // The shards must be those that the manifest was made from.
   Status OpenManifest(const std::string& path);

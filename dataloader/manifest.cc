@@ -53,8 +53,9 @@ std::string ManifestText(const std::vector<ManifestShard>& shards,
   std::string lines = std::string(kHead) + "\n";
   for (const ManifestShard& shard : shards) lines += ShardLine(shard);
   for (const ManifestOverlay& overlay : overlays) {
-    lines += "exclude\t" + overlay.path + '\t' + std::to_string(overlay.samples) + '\t' +
-             overlay.sha256 + '\n';
+    lines += (overlay.column.empty() ? "exclude\t" : "column\t") + overlay.path + '\t' +
+             std::to_string(overlay.samples) + '\t' + overlay.sha256;
+    lines += (overlay.column.empty() ? "" : '\t' + overlay.column) + '\n';
   }
   return WithEnd(lines);
 }
@@ -143,9 +144,16 @@ Status Manifest::ParseLine(const std::vector<std::string>& fields) {
     return OkStatus();
   }
   if (fields.size() == 4 && fields[0] == "exclude") {
-    ManifestOverlay overlay{fields[1], 0, fields[3]};
+    ManifestOverlay overlay{fields[1], 0, fields[3], ""};
     if (!ParseNumber(fields[2], &overlay.samples)) return Corruption("a number that is none");
     WEFT_RETURN_IF_ERROR(ReadOverlay(overlay));
+    overlays_.push_back(std::move(overlay));
+    return OkStatus();
+  }
+  if (fields.size() == 5 && fields[0] == "column") {
+    ManifestOverlay overlay{fields[1], 0, fields[3], fields[4]};
+    if (!ParseNumber(fields[2], &overlay.samples)) return Corruption("a number that is none");
+    WEFT_RETURN_IF_ERROR(OpenColumn(overlay));
     overlays_.push_back(std::move(overlay));
     return OkStatus();
   }
@@ -176,13 +184,27 @@ Status Manifest::ReadOverlay(const ManifestOverlay& overlay) {
   return OkStatus();
 }
 
+Status Manifest::OpenColumn(const ManifestOverlay& overlay) {
+  const std::string path = JoinPath(ParentPath(path_), overlay.path);
+  std::vector<uint64_t> samples;
+  for (const ManifestShard& shard : shards_) samples.push_back(shard.samples);
+  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<ColumnOverlay> column,
+                        ColumnOverlay::Open(path, overlay.sha256, samples));
+  if (column->name() != overlay.column || column->num_values() != overlay.samples)
+    return Corruption(path + " is another column than the manifest says");
+  columns_.push_back(std::move(column));
+  return OkStatus();
+}
+
 void Manifest::Finish() {
   std::sort(excluded_.begin(), excluded_.end());
   excluded_.erase(std::unique(excluded_.begin(), excluded_.end()), excluded_.end());
   hash_ = ManifestHash(shards_);
   if (!overlays_.empty()) {
     std::string text = "weft-manifest 2\n" + hash_ + "\n";
-    for (const ManifestOverlay& overlay : overlays_) text += "exclude " + overlay.sha256 + "\n";
+    for (const ManifestOverlay& overlay : overlays_)
+      text += (overlay.column.empty() ? "exclude " : "column " + overlay.column + " ") +
+              overlay.sha256 + "\n";
     hash_ = Sha256Hex(text);
   }
   shard_of_ = RangeFinder(first_sample_);
@@ -274,15 +296,60 @@ StatusOr<int64_t> Manifest::Exclude(std::vector<std::pair<int64_t, int64_t>> sam
     ++count;
   }
   if (count == 0) return int64_t{0};
-  ManifestOverlay overlay{"", count, Sha256Hex(text)};
+  ManifestOverlay overlay{"", count, Sha256Hex(text), ""};
   overlay.path = BaseName(path_) + "." + overlay.sha256.substr(0, 16) + ".exclude";
   FileSystem* fs = PosixFileSystem();
   WEFT_RETURN_IF_ERROR(WriteFileDurably(fs, JoinPath(ParentPath(path_), overlay.path), text));
   WEFT_RETURN_IF_ERROR(ReadOverlay(overlay));
   overlays_.push_back(std::move(overlay));
+  WEFT_RETURN_IF_ERROR(Write());
   Finish();
-  WEFT_RETURN_IF_ERROR(WriteFileDurably(fs, path_, ManifestText(shards_, overlays_)));
   return static_cast<int64_t>(count);
+}
+
+Status Manifest::Write() const {
+  return WriteFileDurably(PosixFileSystem(), path_, ManifestText(shards_, overlays_));
+}
+
+Status Manifest::AddColumn(const std::string& name, std::vector<ColumnValue> values) {
+  if (name.empty() || name.find_first_of("\t\n/") != std::string::npos)
+    return InvalidArgument("a column's name is a member's extension, not '" + name + "'");
+  // Its last name holds its hash, as an exclusion's does.
+  const std::string folder = ParentPath(path_);
+  const std::string part = JoinPath(folder, BaseName(path_) + ".column");
+  WEFT_ASSIGN_OR_RETURN(const std::string hash,
+                        WriteColumnOverlay(part, name, shards_.size(), std::move(values)));
+  ManifestOverlay overlay{BaseName(path_) + "." + hash.substr(0, 16) + ".column", 0, hash, name};
+  FileSystem* fs = PosixFileSystem();
+  WEFT_RETURN_IF_ERROR(fs->Rename(part, JoinPath(folder, overlay.path)));
+  WEFT_RETURN_IF_ERROR(fs->SyncDir(folder));
+  std::vector<uint64_t> samples;
+  for (const ManifestShard& shard : shards_) samples.push_back(shard.samples);
+  WEFT_ASSIGN_OR_RETURN(
+      std::unique_ptr<ColumnOverlay> column,
+      ColumnOverlay::Open(JoinPath(folder, overlay.path), overlay.sha256, samples));
+  overlay.samples = column->num_values();
+  columns_.push_back(std::move(column));
+  overlays_.push_back(std::move(overlay));
+  WEFT_RETURN_IF_ERROR(Write());
+  Finish();
+  return OkStatus();
+}
+
+bool Manifest::HasColumnValue(std::string_view name, int64_t shard, int64_t index) const {
+  return std::any_of(columns_.begin(), columns_.end(), [&](const auto& column) {
+    return column->name() == name && column->Has(shard, index);
+  });
+}
+
+StatusOr<std::optional<std::string_view>> Manifest::ColumnValueOf(std::string_view name,
+                                                                  int64_t shard,
+                                                                  int64_t index) const {
+  for (auto column = columns_.rbegin(); column != columns_.rend(); ++column) {
+    if ((*column)->name() == name && (*column)->Has(shard, index))
+      return (*column)->Read(shard, index);
+  }
+  return std::optional<std::string_view>();
 }
 
 }  // namespace weft

@@ -1,7 +1,8 @@
 // A data set as one small text file (its shards, and what is laid over them) and one flat file of sample places beside it
 // (FORMAT.md). The text is read at once; the places are read by the page, and a place costs a look-up of its shard and one page: a shard's places begin on a page, so a chunk of up to 256 samples that starts at a multiple of its size has one.
 //
-// Overlays never change shards: an exclusion takes samples out of the sequence, and the hash changes with it.
+// Overlays never change shards: an exclusion takes samples out of the sequence, a column gives them other captions or scores
+// (column_overlay.h). They stack, and the hash changes with each.
 //
 // Errors: NotFound, Corruption, InvalidArgument; messages name the file and the line. Thread rule: a manifest is safe from
 // any thread; a writer belongs to one.
@@ -9,12 +10,16 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cluster/base/file_system.h"
 #include "cluster/base/status.h"
+#include "dataloader/column_overlay.h"
 #include "dataloader/paged_file.h"
 #include "dataloader/range_finder.h"
 
@@ -41,11 +46,12 @@ struct LocatedSample {
   SamplePlace place;
 };
 
-// A line "overlay" of a manifest: a file of (shard, index).
+// What is laid over the shards: a list of samples that are left out, or a column of values.
 struct ManifestOverlay {
   std::string path;
   uint64_t samples = 0;
   std::string sha256;
+  std::string column;  // its name; "": an exclusion
 };
 
 // The identity of shards without overlays: what checkpoints hold (FORMAT.md).
@@ -93,12 +99,22 @@ class Manifest {
   // Lays an exclusion of (shard, index) over the manifest and writes both; samples that are excluded already are skipped.
   // The number of new ones.
   StatusOr<int64_t> Exclude(std::vector<std::pair<int64_t, int64_t>> samples);
+  // Lays a column over the manifest and writes both. REQUIRES: each (shard, index) is a sample.
+  Status AddColumn(const std::string& name, std::vector<ColumnValue> values);
+
+  // Whether a column has a value for the sample, and the value: of the column that was laid over last.
+  bool HasColumnValue(std::string_view name, int64_t shard, int64_t index) const;
+  StatusOr<std::optional<std::string_view>> ColumnValueOf(std::string_view name, int64_t shard,
+                                                          int64_t index) const;
+  const std::vector<std::unique_ptr<ColumnOverlay>>& columns() const { return columns_; }
 
  private:
   explicit Manifest(std::string path) : path_(std::move(path)) {}
   Status Parse(const std::string& text);
   Status ParseLine(const std::vector<std::string>& fields);
   Status ReadOverlay(const ManifestOverlay& overlay);
+  Status OpenColumn(const ManifestOverlay& overlay);
+  Status Write() const;
   Status OpenPlaces();
   // After the shards and overlays are known.
   void Finish();
@@ -106,6 +122,8 @@ class Manifest {
   std::string path_;
   std::vector<ManifestShard> shards_;
   std::vector<ManifestOverlay> overlays_;
+  // Those of overlays_ that are columns, in their order.
+  std::vector<std::unique_ptr<ColumnOverlay>> columns_;
   std::string hash_;
   // Per shard, and the total: samples before it; bytes of the file before its places.
   std::vector<uint64_t> first_sample_{0};

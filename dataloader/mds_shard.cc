@@ -1,5 +1,7 @@
 #include "dataloader/mds_shard.h"
 
+#include <openssl/evp.h>
+
 #include <algorithm>
 #include <cctype>
 #include <cstring>
@@ -179,6 +181,21 @@ class MdsReader {
   std::vector<uint32_t> sizes_;
 };
 
+// Lower-case hex; "": OpenSSL does not know the algorithm.
+std::string Digest(const std::string& algorithm, const std::string& bytes) {
+  const EVP_MD* method = EVP_get_digestbyname(algorithm.c_str());
+  unsigned char out[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  if (method == nullptr || EVP_Digest(bytes.data(), bytes.size(), out, &size, method, nullptr) != 1)
+    return "";
+  std::string hex;
+  for (unsigned i = 0; i < size; ++i) {
+    hex += "0123456789abcdef"[out[i] >> 4];
+    hex += "0123456789abcdef"[out[i] & 15];
+  }
+  return hex;
+}
+
 // One "raw_data" or "zip_data" of index.json.
 StatusOr<MdsShardEntry> ReadFileInfo(const Json& info, const std::string& folder) {
   if (!info.is_object() || !info.contains("basename") || !info["basename"].is_string() ||
@@ -245,6 +262,20 @@ StatusOr<std::vector<MdsShardEntry>> ReadMdsIndex(const std::string& path) {
     entries.push_back(std::move(*entry));
   }
   return entries;
+}
+
+Status CheckMdsFile(const MdsShardEntry& entry) {
+  WEFT_ASSIGN_OR_RETURN(const std::string bytes, PosixFileSystem()->ReadFile(entry.path));
+  if (bytes.size() != entry.bytes)
+    return Corruption(entry.path + " has " + std::to_string(bytes.size()) +
+                      " bytes, index.json says " + std::to_string(entry.bytes));
+  for (const auto& [algorithm, wanted] : entry.hashes) {
+    const std::string found = Digest(algorithm, bytes);
+    if (!found.empty() && found != wanted)
+      return Corruption(entry.path + ": its " + algorithm + " is " + found + ", index.json says " +
+                        wanted);
+  }
+  return OkStatus();
 }
 
 }  // namespace weft

@@ -8,8 +8,10 @@
 // Source: github.com/mosaicml/streaming, streaming/base/format/mds (format version 2).
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "cluster/base/status.h"
@@ -33,5 +35,8 @@ struct MdsShardEntry {
   std::vector<std::pair<std::string, std::string>> hashes;
 };
 StatusOr<std::vector<MdsShardEntry>> ReadMdsIndex(const std::string& path);
+// Whether the file has the bytes and the hashes that the index says (those of OpenSSL's algorithms; others are not looked
+// at). Corruption: it has not.
+Status CheckMdsFile(const MdsShardEntry& entry);
 
 }  // namespace weft

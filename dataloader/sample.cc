@@ -6,7 +6,6 @@
 
 #include "dataloader/image_decode.h"
 #include "dataloader/region_features.h"
-#include "dataloader/shard_members.h"
 
 namespace weft {
 namespace {
@@ -52,23 +51,14 @@ std::string_view LastPart(std::string_view extension) {
   return dot == std::string_view::npos ? extension : extension.substr(dot + 1);
 }
 
-StatusOr<Sample> ReadSample(const ShardFile& file, const ShardIndex& index, int64_t sample) {
-  Sample result;
-  result.key = std::string(index.key(sample));
-  std::vector<const ShardMember*> members;
-  for (const ShardMember& member : index.members(sample)) members.push_back(&member);
-  const auto place = [&index](const ShardMember* member) {
-    const std::string& extension = index.extension(*member);
-    return std::make_pair(Number(extension), extension);
-  };
-  std::sort(members.begin(), members.end(),
-            [&](const ShardMember* a, const ShardMember* b) { return place(a) < place(b); });
-  for (const ShardMember* member : members) {
-    std::string bytes;
-    WEFT_RETURN_IF_ERROR(ReadShardMember(file, index, *member, &bytes));
-    Classify(index.extension(*member), std::move(bytes), &result);
-  }
-  return result;
+Sample MakeSample(std::string key, std::vector<std::pair<std::string, std::string>> members) {
+  Sample sample;
+  sample.key = std::move(key);
+  std::sort(members.begin(), members.end(), [](const auto& a, const auto& b) {
+    return std::make_pair(Number(a.first), a.first) < std::make_pair(Number(b.first), b.first);
+  });
+  for (auto& [extension, bytes] : members) Classify(extension, std::move(bytes), &sample);
+  return sample;
 }
 
 }  // namespace weft

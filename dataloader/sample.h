@@ -1,18 +1,14 @@
 // A sample as it is stored, whatever its format: {key, media[], texts[], fields}. Several pictures, lists of pictures,
 // interleaved documents (a text in which "<image>" stands for the next picture), region features and text alone are one type.
 //
-// Errors: the shard's. Thread rule: values.
+// Thread rule: values.
 #pragma once
 
-#include <cstdint>
 #include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
-
-#include "cluster/base/status.h"
-#include "dataloader/shard_file.h"
-#include "dataloader/shard_index.h"
 
 namespace weft {
 
@@ -34,9 +30,9 @@ struct Sample {
   std::map<std::string, std::string> fields;
 };
 
-// Media are members whose bytes begin as a picture or as region features; texts are members whose extension's last part is
-// txt, text, transcript or caption. Both in the order of their names (jpg, 1.jpg, 2.jpg, ..., 10.jpg).
-StatusOr<Sample> ReadSample(const ShardFile& file, const ShardIndex& index, int64_t sample);
+// Of members (extension, bytes). Media are those whose bytes begin as a picture or as region features; texts those whose
+// extension's last part is txt, text, transcript or caption. Both in the order of their names (jpg, 1.jpg, 2.jpg, ..., 10.jpg).
+Sample MakeSample(std::string key, std::vector<std::pair<std::string, std::string>> members);
 
 // "3.seg.png" -> "png".
 std::string_view LastPart(std::string_view extension);

@@ -135,6 +135,30 @@ TEST_F(FormatsTest, ForeignShardsHaveIndexesAndManifestsAsTarsHave) {
   }
 }
 
+TEST_F(FormatsTest, LintComparesWithWhatTheToolsSay) {
+  std::filesystem::copy(kForeign, Path("f"), std::filesystem::copy_options::recursive);
+  const std::string mds = Path("f/mds-zstd-7/");
+  EXPECT_EQ(DataCommand({"lint", mds + "index.json", "--text-extension", "caption"}),
+            1);  // "" is one
+  const auto findings = [&] {
+    ::testing::internal::CaptureStdout();
+    DataCommand({"lint", mds + "index.json", "--text-extension", "none"});
+    return ::testing::internal::GetCapturedStdout();
+  };
+  EXPECT_NE(findings().find("6 samples, 0 findings"), std::string::npos);
+  std::string index = ReadBytes(mds + "index.json");
+  index[index.rfind("\"sha1\": \"") + 9] ^= 1;  // of the last compressed file
+  WriteBytes(mds + "index.json", index);
+  EXPECT_NE(findings().find("its sha1 is"), std::string::npos);
+  std::filesystem::remove(Path("f/img2dataset/00001_stats.json"));
+  ::testing::internal::CaptureStdout();
+  EXPECT_EQ(
+      DataCommand({"lint", Path("f/img2dataset/{00000..00001}.tar"), "--text-extension", "none"}),
+      1);
+  EXPECT_NE(::testing::internal::GetCapturedStdout().find("did not finish this shard"),
+            std::string::npos);
+}
+
 TEST_F(FormatsTest, CutZstdShardSaysSo) {
   const std::string whole = ReadBytes(kForeign + "/mds-zstd-7/shard.00000.mds.zstd");
   EXPECT_NE(ErrorOf(Write("a.mds.zstd", whole.substr(0, whole.size() / 2))).find("ends too early"),

@@ -1,0 +1,50 @@
+// What a run will ask of its nodes' disks and networks, from the order alone: each node fetches a chunk when it first needs a
+// sample of it, keeps it until the last, and drops it.
+//
+// Thread rule: pure functions.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "cluster/base/status.h"
+#include "dataloader/order.h"
+
+namespace weft {
+
+// A run of neighbouring samples of one shard that is fetched at once.
+struct PlannedChunk {
+  uint64_t id = 0;  // of the set
+  uint64_t bytes = 0;
+};
+
+struct DataPlanOptions {
+  int64_t nodes = 1;
+  int64_t slots = 1;  // node n has slots [n slots / nodes, (n + 1) slots / nodes)
+  int64_t steps = 1;
+};
+
+struct NodePlan {
+  int64_t samples = 0;
+  uint64_t reads = 0;  // chunks fetched
+  uint64_t bytes = 0;
+  // Most bytes of chunks that were begun and are not done, at the end of a step.
+  uint64_t peak_cache = 0;
+};
+
+struct DataPlan {
+  std::vector<NodePlan> nodes;
+  // Passes over each set.
+  std::vector<double> epochs;
+  // Bytes fetched by all nodes over bytes of the samples that they used.
+  double amplification = 0;
+};
+
+// `chunk_of`: where a sample lies, and its bytes.
+using ChunkOf = std::function<StatusOr<PlannedChunk>(const SampleRef&, uint64_t* sample_bytes)>;
+
+StatusOr<DataPlan> PlanData(const SampleOrder& order, const std::vector<uint64_t>& set_samples,
+                            const DataPlanOptions& options, const ChunkOf& chunk_of);
+
+}  // namespace weft
