@@ -16,6 +16,7 @@
 #include "dataloader/energon.h"
 #include "dataloader/image_decode.h"
 #include "dataloader/json_records.h"
+#include "dataloader/look_alike.h"
 #include "dataloader/manifest.h"
 #include "dataloader/mds_shard.h"
 #include "dataloader/order.h"
@@ -82,15 +83,14 @@ void Finding(const std::string& where, const std::string& what, const std::strin
 
 // What the bytes of a picture are, if they are no picture; "" if they are one.
 std::string WhyNoPicture(const std::string& bytes, const std::string& extension,
-                         ImageDecoder* decoder) {
+                         ImageDecoder* decoder, Image* image) {
   if (bytes.empty()) return "." + extension + " is empty";
   const size_t text = bytes.find_first_not_of(" \t\r\n");
   if (text != std::string::npos && bytes[text] == '<')
     return "." + extension + " is HTML or XML, not a picture";
   const ImageFormat format = SniffImageFormat(bytes);
   if (format == ImageFormat::kUnknown) return "." + extension + " is no JPEG, PNG or WebP";
-  Image image;
-  const Status status = decoder->Decode(bytes, 1, &image);
+  const Status status = decoder->Decode(bytes, 1, image);
   if (!status.ok()) return "." + extension + " does not decode: " + status.message();
   return "";
 }
@@ -105,7 +105,7 @@ bool IsNamedOtherwise(const std::string& bytes, const std::string& extension) {
 
 Status LintSample(const ShardFile& file, const ShardIndex& index, int64_t i,
                   const std::vector<std::string>& images, const std::string& text,
-                  ImageDecoder* decoder, LintTotals* totals) {
+                  ImageDecoder* decoder, LookAlikes* look_alikes, LintTotals* totals) {
   const std::string key(index.key(i));
   const std::string where = file.path() + ", sample '" + key + "'";
   const auto [first, is_new] = totals->shard_of_key.emplace(key, file.path());
@@ -129,7 +129,9 @@ Status LintSample(const ShardFile& file, const ShardIndex& index, int64_t i,
         Finding(where, "the caption is empty", "exclude it: `weft data exclude`", totals);
       continue;
     }
-    const std::string why = WhyNoPicture(bytes, extension, decoder);
+    Image image;
+    const std::string why = WhyNoPicture(bytes, extension, decoder, &image);
+    if (why.empty()) look_alikes->Add(i, key, image);
     if (!why.empty()) {
       Finding(where, why, "training replaces it by a neighbour; exclude it: `weft data exclude`",
               totals);
@@ -173,8 +175,18 @@ Status LintShard(const std::string& path, const std::vector<std::string>& images
   const Status energon = CheckEnergonIndex(path, index);
   if (!energon.ok()) Finding(path, energon.message(), "Weft itself does not need it", totals);
   ImageDecoder decoder;
+  LookAlikes look_alikes;
   for (int64_t i = 0; i < index.num_samples(); ++i)
-    WEFT_RETURN_IF_ERROR(LintSample(*file, index, i, images, text, &decoder, totals));
+    WEFT_RETURN_IF_ERROR(LintSample(*file, index, i, images, text, &decoder, &look_alikes, totals));
+  if (look_alikes.count() > 0) {
+    Finding(
+        path,
+        std::to_string(look_alikes.count()) +
+            " pictures look like another in their chunk of 128 (first: '" + look_alikes.second() +
+            "' like '" + look_alikes.first() + "')",
+        "neighbours stay together in training; `weft data pack` shuffles them over the whole set",
+        totals);
+  }
   totals->samples += index.num_samples();
   if (!index.cut().ok()) {
     Finding(path, index.cut().message(),

@@ -159,6 +159,26 @@ TEST_F(FormatsTest, LintComparesWithWhatTheToolsSay) {
             std::string::npos);
 }
 
+TEST_F(FormatsTest, LintSeesNeighboursThatLookAlike) {
+  const auto picture = [](int kind, int quality) {
+    return *EncodeJpeg(MakeTestImage(64, 48, kind), quality);
+  };
+  const auto lint = [this] {
+    ::testing::internal::CaptureStdout();
+    DataCommand({"lint", Path("a.tar")});
+    return ::testing::internal::GetCapturedStdout();
+  };
+  WriteShard(Path("a.tar"), {{"a", {{"jpg", picture(1, 95)}, {"txt", "x"}}},
+                             {"b", {{"jpg", picture(5, 95)}, {"txt", "y"}}}});
+  EXPECT_NE(lint().find("0 findings"), std::string::npos) << lint();
+  WriteShard(Path("a.tar"), {{"a", {{"jpg", picture(1, 95)}, {"txt", "x"}}},
+                             {"b", {{"jpg", picture(5, 95)}, {"txt", "y"}}},
+                             {"c", {{"jpg", picture(1, 40)}, {"txt", "z"}}}});
+  EXPECT_NE(lint().find("1 pictures look like another in their chunk of 128 (first: 'c' like 'a')"),
+            std::string::npos)
+      << lint();
+}
+
 TEST_F(FormatsTest, CutZstdShardSaysSo) {
   const std::string whole = ReadBytes(kForeign + "/mds-zstd-7/shard.00000.mds.zstd");
   EXPECT_NE(ErrorOf(Write("a.mds.zstd", whole.substr(0, whole.size() / 2))).find("ends too early"),
