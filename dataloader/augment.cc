@@ -166,6 +166,38 @@ Status ImageCooker::CookPadded(std::string_view bytes, const std::array<uint8_t,
   return OkStatus();
 }
 
+// In the order of the paper's code, whose roundings it has.
+PictureSize ShorterSideSize(int width, int height, int shorter, int longer, int divisor) {
+  double scale = shorter / static_cast<double>(std::min(width, height));
+  double new_width = height < width ? scale * width : shorter;
+  double new_height = height < width ? shorter : scale * height;
+  if (std::max(new_width, new_height) > longer) {
+    scale = longer / std::max(new_width, new_height);
+    new_width *= scale;
+    new_height *= scale;
+  }
+  const auto whole = [&](double side) {
+    return std::max(divisor, static_cast<int>(side + 0.5) / divisor * divisor);
+  };
+  return {whole(new_width), whole(new_height)};
+}
+
+StatusOr<PictureSize> ImageCooker::CookShorterSide(std::string_view bytes, int shorter, int longer,
+                                                   int divisor, std::vector<uint8_t>* planes) {
+  WEFT_ASSIGN_OR_RETURN(const ImageInfo info, decoder_.Info(bytes));
+  const PictureSize size = ShorterSideSize(info.width, info.height, shorter, longer, divisor);
+  const double scale = std::min(info.width / static_cast<double>(size.width),
+                                info.height / static_cast<double>(size.height));
+  WEFT_RETURN_IF_ERROR(decoder_.Decode(bytes, ChooseShrink(info, scale, 1), &image_));
+  planes->resize(3 * static_cast<size_t>(size.width) * static_cast<size_t>(size.height));
+  const ResizeAxis x{0,         static_cast<double>(image_.width), 0, image_.width, size.width, 0,
+                     size.width};
+  const ResizeAxis y{
+      0, static_cast<double>(image_.height), 0, image_.height, size.height, 0, size.height};
+  resizer_.ToPlanes(image_, x, y, ResizeFilter::kBicubic, false, planes->data());
+  return size;
+}
+
 int ImageCooker::ChooseShrink(const ImageInfo& info, double needed, int size) const {
   return info.format == ImageFormat::kJpeg && mode_ != ImageMode::EXACT ? Shrink(needed, size) : 1;
 }

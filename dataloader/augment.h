@@ -48,6 +48,14 @@ Augmentation DrawAugmentation(const AugmentRecipe& recipe, const KeyedRandom& ra
 // Brightness, then contrast, then saturation.
 void JitterColors(const Augmentation& augmentation, const PixelPlanes& planes);
 
+// The size of a picture whose shorter side becomes `shorter`, or less if the longer one would be more than `longer`, both cut
+// down to multiples of `divisor`, at least one: ViLT (Kim et al. 2021) with 384, 640 and 32.
+struct PictureSize {
+  int width = 0;
+  int height = 0;
+};
+PictureSize ShorterSideSize(int width, int height, int shorter, int longer, int divisor);
+
 class ImageCooker {
  public:
   // Of the recipe: how pictures are decoded, resized and fitted for evaluation.
@@ -60,6 +68,9 @@ class ImageCooker {
   // The whole picture in the middle of a square of the colour (R, G, B), resized.
   Status CookPadded(std::string_view bytes, const std::array<uint8_t, 3>& colour, int size,
                     uint8_t* planes);
+  // The whole picture at ShorterSideSize, which is returned; `planes` holds 3 * width * height bytes of it.
+  StatusOr<PictureSize> CookShorterSide(std::string_view bytes, int shorter, int longer,
+                                        int divisor, std::vector<uint8_t>* planes);
 
  private:
   // What becomes of each axis of the picture.
