@@ -1,6 +1,7 @@
 #include "parallel/context.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -24,6 +25,7 @@ TensorAxis ParallelContext::tensor() const {
   axis.size = tp_size();
   axis.sequence = sequence_parallel();
   axis.timeout = options_.timeout;
+  axis.stream = options_.device.stream();
   return axis;
 }
 
@@ -33,6 +35,15 @@ Status ParallelContext::Wait(WorkPtr work) {
   waits_[work->name()] +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return status.ok() ? status : status.WithContext(work->name());
+}
+
+StatusOr<at::Tensor> ParallelContext::ToHost(const at::Tensor& tensor) const {
+  at::Tensor host = device().ToHost(tensor);
+  if (device().is_cpu()) return host;
+  for (const Communicator* axis : {options_.dp, options_.tp, options_.pp}) {
+    if (axis != nullptr) WEFT_RETURN_IF_ERROR(axis->failure());
+  }
+  return host;
 }
 
 void ParallelContext::Abandon(WorkPtr work) {
@@ -48,8 +59,12 @@ StatusOr<at::Tensor> ParallelContext::AllGatherSlots(const at::Tensor& own,
                                                      const std::string& name) {
   const auto own_count = static_cast<int64_t>(slots_.size());
   WEFT_CHECK_EQ(own.size(0), own_count);
+  if (dp_size() == 1) return own.contiguous();
+  if (own.is_cpu() && !device().is_cpu()) {
+    WEFT_ASSIGN_OR_RETURN(const at::Tensor all, AllGatherSlots(device().ToDevice(own), name));
+    return ToHost(all);
+  }
   const at::Tensor mine = own.contiguous();
-  if (dp_size() == 1) return mine;
   // Ranks may own different numbers of slots: everybody sends the largest number.
   const int64_t most = (num_slots() + dp_size() - 1) / dp_size();
   const int64_t slot_elements = mine.numel() / own_count;
@@ -88,10 +103,16 @@ WorkPtr ParallelContext::AllGatherShards(const void* own, void* all, size_t byte
 
 Status ParallelContext::AllReduceWorld(int64_t* data, size_t count, ReduceOp op,
                                        const std::string& name) {
+  if (dp_size() * tp_size() * pp_size() == 1) return OkStatus();
+  const at::Tensor host = at::from_blob(data, {static_cast<int64_t>(count)}, at::kLong);
+  const at::Tensor numbers = device().ToDevice(host);
   for (Communicator* axis : {options_.tp, options_.dp, options_.pp}) {
     if (axis == nullptr || axis->size() == 1) continue;
-    WEFT_RETURN_IF_ERROR(Wait(axis->AllReduce(data, count, DType::kInt64, op, Op(name))));
+    WEFT_RETURN_IF_ERROR(
+        Wait(axis->AllReduce(numbers.data_ptr(), count, DType::kInt64, op, Op(name))));
   }
+  WEFT_ASSIGN_OR_RETURN(const at::Tensor result, ToHost(numbers));
+  host.copy_(result);
   return OkStatus();
 }
 

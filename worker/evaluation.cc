@@ -26,7 +26,8 @@ StatusOr<Features> Encode(Session* session, EvalSet* eval_set, const EvalPart& p
     WEFT_ASSIGN_OR_RETURN(const MicroBatch batch, eval_set->Read(rows.begin, rows.end));
     WEFT_ASSIGN_OR_RETURN(
         const NamedTensors features,
-        session->rank_state().engine().Infer(ToTensors(batch), rows.end - rows.begin));
+        session->rank_state().engine().Infer(ToTensors(batch, session->parallel().device()),
+                                             rows.end - rows.begin));
     if (features.empty()) continue;
     images.push_back(features.at("image_features"));
     texts.push_back(features.at("text_features"));
@@ -91,8 +92,8 @@ StatusOr<control::EvalRecord> EvaluateSession(Session* session) {
   if (!own.images.defined()) return record;
   WEFT_ASSIGN_OR_RETURN(const at::Tensor images, GatherRows(session, own.images, rows, total));
   WEFT_ASSIGN_OR_RETURN(const at::Tensor texts, GatherRows(session, own.texts, rows, total));
-  const RetrievalReport report =
-      EvaluateRetrieval(images, texts, session->recipe().eval().top_images());
+  const RetrievalReport report = EvaluateRetrieval(images.to(at::kCPU), texts.to(at::kCPU),
+                                                   session->recipe().eval().top_images());
   AddRecall("image_to_text", report.image_to_text, &record);
   AddRecall("text_to_image", report.text_to_image, &record);
   record.set_details_json(RetrievalJson(report));

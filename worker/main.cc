@@ -10,10 +10,12 @@
 #include <new>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "cluster/base/file_system.h"
 #include "cluster/base/loader_segment.h"
 #include "cluster/base/logging.h"
+#include "cluster/base/text.h"
 #include "cluster/comm/gpus.h"
 #include "cluster/comm/nccl_connect.h"
 #include "cluster/comm/tcp_communicator.h"
@@ -111,15 +113,22 @@ void SayFailed(WorkerChannel* channel, const Status& status) {
   if (!sent.ok()) WEFT_LOG(ERROR) << "could not report the failure: " << sent;
 }
 
-// The one place where exceptions of libraries become a Status.
+// The one place where exceptions of libraries become a Status. `who` computes: "rank 3 on cuda:1".
 template <typename F>
-Status CatchExceptions(const F& f) {
+Status CatchExceptions(const F& f, const std::string& who = "this process") {
   try {
     return f();
+  } catch (const c10::OutOfMemoryError& error) {
+    const std::string text = error.what_without_backtrace();
+    return ResourceExhausted(who + " has no memory left (" + text.substr(0, text.find('\n')) +
+                             "); use a smaller batch.micro_batch_size, layout.recompute: "
+                             "RECOMPUTE_FULL, a higher layout.zero_stage or more ranks");
   } catch (const c10::Error& error) {
     return Internal(std::string("LibTorch: ") + error.what_without_backtrace());
   } catch (const std::bad_alloc&) {
-    return ResourceExhausted("out of memory; use a smaller batch.micro_batch_size or more ranks");
+    return ResourceExhausted(who +
+                             " has no memory left on the host; use a smaller "
+                             "batch.micro_batch_size or more ranks");
   } catch (const std::exception& error) {
     return Internal(error.what());
   }
@@ -134,6 +143,8 @@ Status Train(const control::Start& start, const WorkerOptions& options, WorkerCh
   WEFT_ASSIGN_OR_RETURN(
       const std::unique_ptr<Session> session,
       Session::Create(start, channel->token(), listener, std::move(seat), PosixFileSystem()));
+  std::optional<MeterOtherThreads> others;
+  if (!session->parallel().device().is_cpu()) others.emplace(&meter);
   progress->SetOperationSource([&session] { return session->CurrentOperation(); });
   channel->SetFlightSource(
       [&session](int last) { return DumpFlightRecorder(session->flight_recorder(), last); });
@@ -142,13 +153,22 @@ Status Train(const control::Start& start, const WorkerOptions& options, WorkerCh
   saver_options.world_size = start.world_size();
   Saver saver(saver_options, PosixFileSystem(), channel);
   // Caught here, so that what looks into the session is gone before it.
-  const Status status =
-      CatchExceptions([&] { return Trainer(session.get(), &saver, channel, progress).Run(); });
+  const Status status = CatchExceptions(
+      [&] { return Trainer(session.get(), &saver, channel, progress).Run(); },
+      "rank " + std::to_string(start.rank()) + " on " + session->parallel().device().Name());
   if (!status.ok()) session->Abort(status);
   WEFT_LOG(INFO) << "tensor memory of this rank:\n" << meter.Report().Table();
   progress->SetOperationSource(nullptr);
   channel->SetFlightSource(nullptr);
   return status;
+}
+
+void LogGpu(int number) {
+  const std::vector<GpuInfo> gpus = ListGpus();
+  if (number < 0 || number >= static_cast<int>(gpus.size())) return;
+  const GpuInfo& gpu = gpus[static_cast<size_t>(number)];
+  WEFT_LOG(INFO) << "computes on GPU " << number << ", " << gpu.name << " with "
+                 << HumanBytes(static_cast<double>(gpu.memory_bytes));
 }
 
 Status Run(const WorkerOptions& options, WorkerChannel* channel) {
@@ -165,8 +185,7 @@ Status Run(const WorkerOptions& options, WorkerChannel* channel) {
   Recipe recipe;
   if (!recipe.ParseFromString(start.recipe()))
     return Internal("the coordinator's recipe does not parse");
-  if (recipe.layout().device() == CUDA)
-    return FailedPrecondition("ranks on CUDA are not built yet; set layout.device to CPU");
+  if (recipe.layout().device() == CUDA) LogGpu(start.gpu());
   at::set_num_threads(recipe.threads_per_rank());
   return Train(start, options, channel, listener.get(), &progress);
 }

@@ -16,6 +16,7 @@ ParallelOptions MakeParallelOptions(const Recipe& recipe, const AxisCommunicator
   options.dp = axes.dp;
   options.tp = axes.tp;
   options.pp = axes.pp;
+  options.device = axes.device;
   options.num_slots = recipe.batch().slots();
   options.slot_order =
       recipe.layout().zero_stage() == 1 ? SlotOrder::kContiguous : SlotOrder::kInterleaved;

@@ -26,6 +26,8 @@ struct AxisCommunicators {
   Communicator* dp = nullptr;
   Communicator* tp = nullptr;
   Communicator* pp = nullptr;
+  // Where the rank computes; the communicators take its pointers.
+  ComputeDevice device;
 };
 
 class RankState {

@@ -15,6 +15,7 @@
 #include "cluster/config/recipe_hash.h"
 #include "models/registry.h"
 #include "worker/init_from.h"
+#include "worker/rank_device.h"
 
 namespace weft {
 
@@ -29,6 +30,7 @@ StatusOr<std::unique_ptr<Session>> Session::Create(const control::Start& start,
   session->seat_ = std::move(seat);
   session->world_size_ = start.world_size();
   session->recipe_hash_ = RecipeHash(session->recipe_);
+  WEFT_ASSIGN_OR_RETURN(session->device_, OpenRankDevice(session->recipe_, start.gpu()));
   WEFT_RETURN_IF_ERROR(session->Connect(start, token, listener));
   WEFT_RETURN_IF_ERROR(session->BuildModel());
   WEFT_RETURN_IF_ERROR(session->Restore(start, fs));
@@ -64,6 +66,7 @@ Status Session::BuildModel() {
   axes.dp = communicators_.dp.get();
   axes.tp = communicators_.tp.get();
   axes.pp = communicators_.pp.get();
+  axes.device = device_;
   WEFT_ASSIGN_OR_RETURN(state_, RankState::Create(recipe_, spec_, axes));
   return OkStatus();
 }
@@ -136,7 +139,7 @@ Status Session::OpenData(const checkpoint::DataCursor* cursor) {
                            ", was " + cursor->manifest_hash() +
                            "): bring the shards back, or train in another run directory");
   }
-  batches_ = std::make_unique<BatchStream>(options, std::move(loader));
+  batches_ = std::make_unique<BatchStream>(options, parallel().device(), std::move(loader));
   return OkStatus();
 }
 

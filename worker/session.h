@@ -78,6 +78,7 @@ class Session {
   std::string recipe_hash_;
 
   ModelSpec spec_;
+  ComputeDevice device_;
 
   // In the order of construction; later ones point into earlier ones.
   FlightRecorder flight_recorder_;

@@ -9,11 +9,17 @@ namespace weft {
 
 StatusOr<StepResult> TrainStepOn(RankState* rank, int64_t step,
                                  std::span<const NamedTensors> micro_batches) {
+  return TrainStepOn(
+      rank, step,
+      StepInputs(rank->parallel().device(), {micro_batches.begin(), micro_batches.end()}));
+}
+
+StatusOr<StepResult> TrainStepOn(RankState* rank, int64_t step, StepInputs inputs) {
   const Recipe& recipe = rank->recipe();
   StepResult result;
 
   // Forward, joins over all slots, backward; then the gradient summed over slots: this rank's shard of it.
-  WEFT_ASSIGN_OR_RETURN(StepOutput output, rank->engine().RunStep(step, micro_batches));
+  WEFT_ASSIGN_OR_RETURN(StepOutput output, rank->engine().RunStep(step, std::move(inputs)));
   GradientReducer& gradients = rank->gradients();
   WEFT_RETURN_IF_ERROR(gradients.Finish());
   result.loss = output.loss;
@@ -31,9 +37,9 @@ StatusOr<StepResult> TrainStepOn(RankState* rank, int64_t step,
 
 StatusOr<StepResult> TrainStep(Session* session, int64_t step) {
   // The micro-batches of this rank's slots.
-  WEFT_ASSIGN_OR_RETURN(const StepBatch batch, session->batches().Next(step));
+  WEFT_ASSIGN_OR_RETURN(StepBatch batch, session->batches().Next(step));
   WEFT_ASSIGN_OR_RETURN(StepResult result,
-                        TrainStepOn(&session->rank_state(), step, batch.micro_batches));
+                        TrainStepOn(&session->rank_state(), step, std::move(batch.inputs)));
   result.samples = batch.samples;
   result.data_wait_s = batch.wait_s;
   return result;

@@ -30,6 +30,7 @@ struct StepResult {
 StatusOr<StepResult> TrainStep(Session* session, int64_t step);
 
 // The same on micro-batches in memory: own slots in order, the M micro-batches of each.
+StatusOr<StepResult> TrainStepOn(RankState* rank, int64_t step, StepInputs inputs);
 StatusOr<StepResult> TrainStepOn(RankState* rank, int64_t step,
                                  std::span<const NamedTensors> micro_batches);
 

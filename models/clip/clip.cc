@@ -88,7 +88,8 @@ class TextHead : public Block {
                                   const MicroBatchContext& context) override {
     const at::Tensor x_BSW =
         JoinTokens(inputs[0], context.samples, spec().inputs[0].dims[0], axis_, spec().name);
-    const at::Tensor rows = at::arange(x_BSW.size(0)).mul_(x_BSW.size(1)).add_(inputs[1]);
+    const at::Tensor rows =
+        at::arange(x_BSW.size(0), inputs[1].options()).mul_(x_BSW.size(1)).add_(inputs[1]);
     const at::Tensor eot_BW = at::index_select(x_BSW.flatten(0, 1), 0, rows);
     return {UnitRows(projection_(ln_final_(eot_BW)))};
   }

@@ -27,17 +27,17 @@ constexpr int64_t kScoresAtATime = 1 << 20;
 void SoftmaxBackward(at::Tensor* scores, at::Tensor* d_probabilities, double scale, bool causal) {
   const int64_t s = scores->size(2);
   const int64_t rows = scores->size(0) * s;
-  if (scores->scalar_type() == at::kFloat) {
+  if (scores->is_cpu() && scores->scalar_type() == at::kFloat) {
     cpu::SoftmaxBackward(scores->data_ptr<float>(), d_probabilities->data_ptr<float>(), rows, s,
                          static_cast<float>(scale), causal);
-  } else if (scores->scalar_type() == at::kBFloat16) {
+  } else if (scores->is_cpu() && scores->scalar_type() == at::kBFloat16) {
     cpu::SoftmaxBackward(static_cast<cpu::BFloat16Bits*>(scores->data_ptr()),
                          static_cast<cpu::BFloat16Bits*>(d_probabilities->data_ptr()), rows, s,
                          static_cast<float>(scale), causal);
   } else {
     scores->mul_(scale);
     if (causal) {
-      scores->masked_fill_(at::ones({s, s}, at::kBool).triu(1),
+      scores->masked_fill_(at::ones({s, s}, scores->options().dtype(at::kBool)).triu(1),
                            -std::numeric_limits<double>::infinity());
     }
     *scores = at::softmax(*scores, 2);

@@ -76,7 +76,8 @@ at::Tensor Probabilities(const Part& part, const Sizes& sizes, const AttendOptio
                           .mul_(sizes.Scale());
   constexpr double kNever = -std::numeric_limits<double>::infinity();
   if (options.causal) {
-    scores.masked_fill_(at::ones({sizes.s, sizes.t}, at::kBool).triu(1), kNever);
+    scores.masked_fill_(at::ones({sizes.s, sizes.t}, scores.options().dtype(at::kBool)).triu(1),
+                        kNever);
   }
   if (!part.mask.defined()) return at::softmax(scores, 3).to(type);
   scores.masked_fill_(part.mask.eq(0).view({part.n, 1, 1, sizes.t}), kNever);

@@ -1,7 +1,5 @@
 #include "models/layers/patches.h"
 
-#include <ATen/ops/tensor.h>
-
 namespace weft {
 
 at::Tensor Patches(const at::Tensor& pixels, int64_t patch_size, const PixelNorm& norm,
@@ -12,15 +10,13 @@ at::Tensor Patches(const at::Tensor& pixels, int64_t patch_size, const PixelNorm
   at::Tensor x = pixels;
   if (pixels.scalar_type() == at::kByte) {
     const at::ScalarType wide = type == at::kDouble ? at::kDouble : at::kFloat;
-    std::array<double, 3> scale;
-    std::array<double, 3> shift;
+    x = x.to(wide);
+    // Channel by channel, so that no table has to be brought to a device.
     for (size_t c = 0; c < 3; ++c) {
-      scale[c] = 1 / (255 * norm.std[c]);
-      shift[c] = -norm.mean[c] / norm.std[c];
+      x.select(1, static_cast<int64_t>(c))
+          .mul_(1 / (255 * norm.std[c]))
+          .add_(-norm.mean[c] / norm.std[c]);
     }
-    x = x.to(wide)
-            .mul_(at::tensor(scale, wide).view({3, 1, 1}))
-            .add_(at::tensor(shift, wide).view({3, 1, 1}));
   }
   return x.to(type)
       .view({b, channels, grid, patch_size, grid, patch_size})

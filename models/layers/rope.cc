@@ -17,10 +17,11 @@ using torch::autograd::variable_list;
 at::Tensor Turn(const at::Tensor& x, double theta, double direction) {
   const int64_t half = x.size(3) / 2;
   const at::ScalarType wide = x.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  const at::TensorOptions wide_options = x.options().dtype(at::kDouble);
   const at::Tensor exponents =
-      at::arange(half, at::kDouble).mul_(-2.0 / static_cast<double>(x.size(3)));
+      at::arange(half, wide_options).mul_(-2.0 / static_cast<double>(x.size(3)));
   const at::Tensor angles =
-      at::outer(at::arange(x.size(1), at::kDouble), at::pow(theta, exponents));
+      at::outer(at::arange(x.size(1), wide_options), at::pow(theta, exponents));
   const at::Tensor cos = angles.cos().to(wide).view({x.size(1), 1, half});
   const at::Tensor sin = angles.sin().mul_(direction).to(wide).view({x.size(1), 1, half});
   const at::Tensor first = x.narrow(3, 0, half).to(wide);

@@ -4,14 +4,14 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/add.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/index_copy.h>
 #include <ATen/ops/index_select.h>
 #include <ATen/ops/linear.h>
-#include <ATen/ops/tensor.h>
+#include <ATen/ops/sub.h>
+#include <ATen/ops/where.h>
 
-#include <algorithm>
 #include <optional>
 #include <string>
 #include <utility>
@@ -66,24 +66,21 @@ class ProjectorBlock : public Block {
   std::optional<Linear> linear_2_;
 };
 
-// Which flat row of words each patch replaces. An image that does not fit into its row is cut.
-struct PatchRows {
-  std::vector<int64_t> patches;  // of [B P]
-  std::vector<int64_t> words;    // of [B S]
+// Which patch each word gives way to, without asking a device for the places. An image that does not fit into its row is cut.
+struct PatchPlaces {
+  at::Tensor rows;    // [B S]: of the patches [B P]; any where there is none
+  at::Tensor inside;  // [B, S, 1]
 };
 
-PatchRows FindPatchRows(const at::Tensor& image_at, int64_t patches, int64_t tokens) {
-  const at::Tensor at_B = image_at.to(at::kCPU, at::kLong);
-  PatchRows rows;
-  for (int64_t b = 0; b < at_B.size(0); ++b) {
-    const int64_t first = at_B[b].item<int64_t>();
-    if (first < 0) continue;
-    for (int64_t p = 0; p < std::min(patches, tokens - first); ++p) {
-      rows.patches.push_back(b * patches + p);
-      rows.words.push_back(b * tokens + first + p);
-    }
-  }
-  return rows;
+PatchPlaces FindPatches(const at::Tensor& image_at, int64_t patches, int64_t tokens) {
+  const at::Tensor first_B1 = image_at.to(at::kLong).view({-1, 1});
+  const at::TensorOptions numbers = first_B1.options();
+  const at::Tensor patch_BS = at::sub(at::arange(tokens, numbers).view({1, tokens}), first_B1);
+  const at::Tensor inside_BS =
+      first_B1.ge(0).logical_and(patch_BS.ge(0)).logical_and(patch_BS.lt(patches));
+  const at::Tensor sample_B1 = at::arange(image_at.numel(), numbers).view({-1, 1});
+  return {patch_BS.clamp(0, patches - 1).add_(sample_B1.mul(patches)).flatten(),
+          inside_BS.unsqueeze(2)};
 }
 
 class WordEmbeddings : public Block {
@@ -98,14 +95,10 @@ class WordEmbeddings : public Block {
                                   const MicroBatchContext& /*context*/) override {
     const at::Tensor x_BSW = words_(inputs[0]);
     const at::Tensor& image_BPW = inputs[1];
-    const PatchRows rows = FindPatchRows(inputs[2], image_BPW.size(1), x_BSW.size(1));
-    const auto index = [&](const std::vector<int64_t>& numbers) {
-      return at::tensor(numbers, at::kLong).to(x_BSW.device());
-    };
-    const at::Tensor placed =
-        at::index_copy(x_BSW.flatten(0, 1), 0, index(rows.words),
-                       at::index_select(image_BPW.flatten(0, 1), 0, index(rows.patches)));
-    return {SplitTokens(placed.view(x_BSW.sizes()), axis_, spec().name)};
+    const PatchPlaces places = FindPatches(inputs[2], image_BPW.size(1), x_BSW.size(1));
+    const at::Tensor patches_BSW =
+        at::index_select(image_BPW.flatten(0, 1), 0, places.rows).view(x_BSW.sizes());
+    return {SplitTokens(at::where(places.inside, patches_BSW, x_BSW), axis_, spec().name)};
   }
 
  private:
@@ -132,11 +125,11 @@ class LanguageHead : public Block {
   std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
                                   const MicroBatchContext& context) override {
     const at::Tensor labels = NextLabels(inputs[1]);
-    const at::Tensor rows = TargetRows(labels, kIgnore);
+    const at::Tensor rows = TargetRows(labels, kIgnore, context.targets);
     const at::Tensor x_BSW =
         JoinTokens(inputs[0], context.samples, spec().inputs[0].dims[0], axis_, spec().name);
     const at::Tensor hidden_NW = norm_(at::index_select(x_BSW.flatten(0, 1), 0, rows));
-    return {loss_(hidden_NW, at::index_select(labels, 0, rows))};
+    return {loss_.OfTargets(hidden_NW, at::index_select(labels, 0, rows))};
   }
 
   at::Tensor Logits(const at::Tensor& x_BSW) const {

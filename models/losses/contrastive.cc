@@ -3,7 +3,6 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/argmax.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/logsumexp.h>
 #include <ATen/ops/mm.h>
@@ -57,6 +56,8 @@ void ContrastiveJoin::WriteGrad(JoinContext* context, int slot, const std::strin
   }
 }
 
+void ContrastiveJoin::Begin() { logit_scale_now_ = logit_scale_->value.item<double>(); }
+
 Status ContrastiveJoin::Run(JoinContext* context) {
   ParallelContext& parallel = *context->parallel;
   const std::vector<int>& own = parallel.slots();
@@ -73,11 +74,11 @@ Status ContrastiveJoin::Run(JoinContext* context) {
   const at::Tensor all_images = all.select(1, 0).reshape({-1, embed});  // [N, e]
   const at::Tensor all_texts = all.select(1, 1).reshape({-1, embed});
   const int64_t n_global = all_images.size(0);
-  const double scale = std::exp(logit_scale_->value.item<double>());
+  const double scale = std::exp(logit_scale_now_);
 
   // Per slot: log-sum-exps for the others, and what is summed in tree order: loss and correct rows.
   std::vector<at::Tensor> lses;
-  at::Tensor sums = at::empty({own_count, 2}, at::kDouble);
+  std::vector<at::Tensor> sums;
   for (int64_t i = 0; i < own_count; ++i) {
     Slot& slot = slots[static_cast<size_t>(i)];
     slot.image_logits = at::mm(slot.images, all_texts.t()).mul_(scale);
@@ -85,15 +86,19 @@ Status ContrastiveJoin::Run(JoinContext* context) {
     slot.image_lse = at::logsumexp(slot.image_logits, {1});
     slot.text_lse = at::logsumexp(slot.text_logits, {1});
     lses.push_back(at::stack({slot.image_lse, slot.text_lse}));
-    const auto sum = [](const at::Tensor& x) { return x.sum(at::kDouble).item<double>(); };
-    sums[i][0] = sum(slot.image_lse) - sum(Positives(slot.image_logits, slot.first_row)) +
-                 sum(slot.text_lse) - sum(Positives(slot.text_logits, slot.first_row));
-    const at::Tensor labels = at::arange(slot.first_row, slot.first_row + slot.images.size(0));
-    sums[i][1] = sum(at::argmax(slot.image_logits, 1).eq(labels));
+    const auto sum = [](const at::Tensor& x) { return x.sum(at::kDouble); };
+    const at::Tensor labels = at::arange(slot.first_row, slot.first_row + slot.images.size(0),
+                                         slot.images.options().dtype(at::kLong));
+    sums.push_back(at::stack({sum(slot.image_lse)
+                                  .sub_(sum(Positives(slot.image_logits, slot.first_row)))
+                                  .add_(sum(slot.text_lse))
+                                  .sub_(sum(Positives(slot.text_logits, slot.first_row))),
+                              sum(at::argmax(slot.image_logits, 1).eq(labels))}));
   }
   WEFT_ASSIGN_OR_RETURN(const at::Tensor all_lse,
                         parallel.AllGatherSlots(at::stack(lses), "lse.gather"));
-  WEFT_ASSIGN_OR_RETURN(const at::Tensor all_sums, parallel.AllGatherSlots(sums, "loss.gather"));
+  WEFT_ASSIGN_OR_RETURN(const at::Tensor all_sums,
+                        parallel.AllGatherSlots(at::stack(sums), "loss.gather"));
   const at::Tensor all_image_lse = all_lse.select(1, 0).reshape({-1});
   const at::Tensor all_text_lse = all_lse.select(1, 1).reshape({-1});
 
@@ -111,15 +116,20 @@ Status ContrastiveJoin::Run(JoinContext* context) {
         {logit_scale_, number, (image_grad * slot.image_logits).sum(at::kDouble)});
   }
 
-  const auto column = [&](int64_t c) {
-    const at::Tensor values = all_sums.select(1, c).contiguous();
-    return TreeSum({values.const_data_ptr<double>(), static_cast<size_t>(values.numel())});
-  };
   const double weight = LossWeight(LossScope::kGlobal, static_cast<double>(2 * n_global),
                                    parallel.num_slots(), context->micro_batches);
-  context->terms.push_back({"contrastive", weight * column(0)});
-  context->metrics.push_back({"accuracy", column(1) / static_cast<double>(n_global)});
-  context->metrics.push_back({"logit_scale", logit_scale_->value.item<double>()});
+  context->report = [all_sums, weight, n_global, &parallel, logit_scale = logit_scale_now_](
+                        std::vector<LossTerm>* terms, std::vector<Metric>* metrics) -> Status {
+    WEFT_ASSIGN_OR_RETURN(const at::Tensor columns, parallel.ToHost(all_sums.t().contiguous()));
+    const auto column = [&](int64_t c) {
+      const auto rows = static_cast<size_t>(columns.size(1));
+      return TreeSum({columns.const_data_ptr<double>() + c * columns.size(1), rows});
+    };
+    terms->push_back({"contrastive", weight * column(0)});
+    metrics->push_back({"accuracy", column(1) / static_cast<double>(n_global)});
+    metrics->push_back({"logit_scale", logit_scale});
+    return OkStatus();
+  };
   return OkStatus();
 }
 

@@ -27,6 +27,8 @@ class ContrastiveJoin : public JoinBlock {
  public:
   ContrastiveJoin(JoinSpec spec, const ContrastiveOptions& options, ParameterStore* store);
 
+  // Reads the logit scale.
+  void Begin() override;
   Status Run(JoinContext* context) override;
 
  private:
@@ -46,6 +48,7 @@ class ContrastiveJoin : public JoinBlock {
 
   ContrastiveOptions options_;
   Parameter* logit_scale_;
+  double logit_scale_now_ = 0;
 };
 
 }  // namespace weft

@@ -8,6 +8,7 @@
 #include <ATen/ops/logical_or.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/nonzero.h>
+#include <ATen/ops/nonzero_static.h>
 #include <ATen/ops/sub.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -170,8 +171,10 @@ struct CrossEntropyFunction : torch::autograd::Function<CrossEntropyFunction> {
 
 }  // namespace
 
-at::Tensor TargetRows(const at::Tensor& labels, int64_t ignore) {
-  return at::nonzero(labels.flatten().ne(ignore)).squeeze(1);
+at::Tensor TargetRows(const at::Tensor& labels, int64_t ignore, int64_t count) {
+  const at::Tensor chosen = labels.flatten().ne(ignore);
+  if (count >= 0 && !labels.is_cpu()) return at::nonzero_static(chosen, count).squeeze(1);
+  return at::nonzero(chosen).squeeze(1);
 }
 
 VocabCrossEntropy::VocabCrossEntropy(LinearParameters projection, const TensorAxis& axis,
@@ -182,19 +185,23 @@ VocabCrossEntropy::VocabCrossEntropy(LinearParameters projection, const TensorAx
 }
 
 at::Tensor VocabCrossEntropy::operator()(const at::Tensor& hidden, const at::Tensor& labels) const {
-  const Plan plan{projection_, axis_, options_};
   const at::Tensor targets = TargetRows(labels, options_.ignore);
   const bool all = targets.numel() == labels.numel();
-  const at::Tensor rows = all ? hidden : at::index_select(hidden, 0, targets);
-  const at::Tensor chosen =
-      at::index_select(labels.flatten(), 0, targets).to(at::kLong).contiguous();
+  return OfTargets(all ? hidden : at::index_select(hidden, 0, targets),
+                   at::index_select(labels.flatten(), 0, targets));
+}
+
+at::Tensor VocabCrossEntropy::OfTargets(const at::Tensor& hidden, const at::Tensor& labels) const {
+  const Plan plan{projection_, axis_, options_};
+  const at::Tensor chosen = labels.to(at::kLong).contiguous();
   TORCH_CHECK_INDEX(
-      chosen.lt(0).logical_or(chosen.ge(plan.vocabulary())).sum().item<int64_t>() == 0,
+      !chosen.is_cpu() ||
+          chosen.lt(0).logical_or(chosen.ge(plan.vocabulary())).sum().item<int64_t>() == 0,
       "a label is outside the ", plan.vocabulary(), " words of the vocabulary");
   const at::Tensor& bias_anchor =
       projection_.bias == nullptr ? projection_.weight->anchor : projection_.bias->anchor;
   const std::vector<at::Tensor> anchors = {projection_.weight->anchor, bias_anchor};
-  return CrossEntropyFunction::apply(rows, at::TensorList(anchors), chosen, plan);
+  return CrossEntropyFunction::apply(hidden, at::TensorList(anchors), chosen, plan);
 }
 
 }  // namespace weft

@@ -22,7 +22,8 @@ struct CrossEntropyOptions {
 };
 
 // Where labels [...] differ from `ignore`: numbers of the flat rows, ascending. Heads select these before they project.
-at::Tensor TargetRows(const at::Tensor& labels, int64_t ignore = -100);
+// `count`: how many they are, if that is known (MicroBatchContext::targets): a device then need not be asked.
+at::Tensor TargetRows(const at::Tensor& labels, int64_t ignore = -100, int64_t count = -1);
 
 class VocabCrossEntropy {
  public:
@@ -32,6 +33,8 @@ class VocabCrossEntropy {
 
   // hidden [n, width] and labels [n], the same on every rank -> the sum over rows with a label, a scalar in fp32 (fp64).
   at::Tensor operator()(const at::Tensor& hidden, const at::Tensor& labels) const;
+  // The same where every row has a label. One outside of the vocabulary throws on the CPU; a GPU stops at it.
+  at::Tensor OfTargets(const at::Tensor& hidden, const at::Tensor& labels) const;
 
  private:
   LinearParameters projection_;

@@ -80,9 +80,9 @@ class Head : public Block {
   std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
                                   const MicroBatchContext& context) override {
     const at::Tensor labels = inputs[1].flatten();
-    const at::Tensor rows = TargetRows(labels);
+    const at::Tensor rows = TargetRows(labels, CrossEntropyOptions().ignore, context.targets);
     const at::Tensor hidden_NW = Transform(inputs[0], rows, context.samples);
-    return {loss_(hidden_NW, at::index_select(labels, 0, rows))};
+    return {loss_.OfTargets(hidden_NW, at::index_select(labels, 0, rows))};
   }
 
   // What the decoder multiplies, of the flat rows.

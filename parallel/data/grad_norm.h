@@ -1,6 +1,7 @@
 // The global norm of the gradient and clipping, on the shards that the reducer leaves. The norm is made of fp64 partial
 // sums of fixed blocks: added block by block to a sum a parameter, those over tp, those in the model's order. The same bits
-// for every dp, pp and grouping. A parameter that lies on several tp ranks counts once, a tied one as its owner.
+// for every dp, pp and grouping; a device adds the elements of a block in another order than the host. One read of the device,
+// and two more exchanges through the host with tp and pp. A parameter that lies on several tp ranks counts once, a tied one as its owner.
 //
 // Errors: those of the communicator; Internal, naming the step, if the norm is not finite (on all ranks alike).
 // Thread rule: one thread.

@@ -30,6 +30,8 @@ struct MicroBatchContext {
   // Row of the global batch that the first sample is, and the number of samples.
   int64_t first_row = 0;
   int64_t samples = 0;
+  // Targets of the wave's loss, if it has one and this rank computes it; -1: not known before the labels are looked at.
+  int64_t targets = -1;
   // false: no dropout.
   bool training = true;
   // Attention shall keep its inputs only and compute its scores again in the backward: equal bits.

@@ -1,6 +1,7 @@
 #include "parallel/engine/engine.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
 
 #include <cmath>
 #include <utility>
@@ -51,6 +52,8 @@ MicroBatchContext Engine::ContextOf(const PhasePlan& phase, int micro_batch) con
   context.first_row = index * options_.micro_batch_size;
   context.samples = options_.micro_batch_size;
   context.training = true;
+  const std::vector<LossOutput>& losses = waves_[static_cast<size_t>(phase.wave)].wave->losses;
+  if (losses.size() == 1) context.targets = losses_.Targets(losses[0], micro_batch);
   return context;
 }
 
@@ -64,11 +67,16 @@ bool Engine::IsPhantom(int micro_batch) const {
 }
 
 StatusOr<StepOutput> Engine::RunStep(int64_t step, std::span<const NamedTensors> micro_batches) {
-  WEFT_CHECK_EQ(micro_batches.size(),
+  return RunStep(step,
+                 StepInputs(context_->device(), {micro_batches.begin(), micro_batches.end()}));
+}
+
+StatusOr<StepOutput> Engine::RunStep(int64_t step, StepInputs inputs) {
+  WEFT_CHECK_EQ(inputs.host().size(),
                 context_->slots().size() * static_cast<size_t>(options_.micro_batches))
       << "micro-batches of a step";
   step_ = step;
-  inputs_ = micro_batches;
+  inputs_ = std::move(inputs);
   step_store_.Clear();
   tapes_.clear();
   activations_in_.clear();
@@ -79,14 +87,16 @@ StatusOr<StepOutput> Engine::RunStep(int64_t step, std::span<const NamedTensors>
   join_grads_.clear();
   completed_.clear();
   launched_.clear();
-  join_terms_.clear();
-  metrics_.clear();
+  reports_.clear();
   timeline_.clear();
   reducer_->Begin();
   const at::NoGradGuard no_grad;
   const MemoryScope scope(MemoryCategory::kActivations);
   try {
-    WEFT_RETURN_IF_ERROR(losses_.Begin(inputs_));
+    WEFT_RETURN_IF_ERROR(losses_.Begin(inputs_.host()));
+    for (const auto& join : model_->joins) {
+      if (join != nullptr) join->Begin();
+    }
     WEFT_RETURN_IF_ERROR(Interpret(program_));
   } catch (const CommError& error) {
     return error.status();
@@ -161,7 +171,7 @@ StatusOr<NamedTensors> Engine::Infer(const NamedTensors& inputs, int64_t samples
         WEFT_ASSIGN_OR_RETURN(crossing, incoming.Take());
       }
       NamedTensors values = std::exchange(crossing, {});
-      values.insert(inputs.begin(), inputs.end());
+      for (const auto& [name, tensor] : inputs) values[name] = context_->device().ToDevice(tensor);
       WEFT_RETURN_IF_ERROR(InferStage(stage, context, &values));
       if (stage == stages_.last()) {
         for (const std::string& name : plan.wave->outputs) outputs[name] = values.at(name);
@@ -203,8 +213,7 @@ Status Engine::RunJoin(const PhasePlan& phase) {
     context.seed = options_.seed;
     context.micro_batches = options_.micro_batches;
     WEFT_RETURN_IF_ERROR(join->Run(&context));
-    join_terms_.insert(join_terms_.end(), context.terms.begin(), context.terms.end());
-    metrics_.insert(metrics_.end(), context.metrics.begin(), context.metrics.end());
+    if (context.report) reports_.push_back(std::move(context.report));
     join_grads_.insert(join_grads_.end(), context.param_grads.begin(), context.param_grads.end());
     return OkStatus();
   }
@@ -216,16 +225,20 @@ Status Engine::RunJoin(const PhasePlan& phase) {
 StatusOr<StepOutput> Engine::Conclude() {
   StepOutput output;
   WEFT_ASSIGN_OR_RETURN(output.terms, losses_.Finish());
-  output.terms.insert(output.terms.end(), join_terms_.begin(), join_terms_.end());
-  output.metrics = std::move(metrics_);
+  for (const JoinContext::Report& report : reports_)
+    WEFT_RETURN_IF_ERROR(report(&output.terms, &output.metrics));
   for (const LossTerm& term : output.terms) output.loss += term.value;
   if (context_->pp_size() > 1) {
+    const at::Tensor loss = at::full({1}, output.loss, store_->TensorsOf(at::kDouble));
     WEFT_RETURN_IF_ERROR(context_->Wait(context_->pp().AllReduce(
-        &output.loss, 1, DType::kFloat64, ReduceOp::kSum, context_->Op("loss.stages"))));
+        loss.data_ptr(), 1, DType::kFloat64, ReduceOp::kSum, context_->Op("loss.stages"))));
+    WEFT_ASSIGN_OR_RETURN(const at::Tensor sum, context_->ToHost(loss));
+    output.loss = sum.item<double>();
   }
   WEFT_RETURN_IF_ERROR(CheckFinite(output, step_));
   step_store_.Clear();
   tapes_.clear();
+  inputs_ = StepInputs();
   return output;
 }
 

@@ -28,6 +28,7 @@
 #include "parallel/engine/parameter_store.h"
 #include "parallel/engine/stage_link.h"
 #include "parallel/engine/stages.h"
+#include "parallel/engine/step_inputs.h"
 #include "parallel/engine/step_store.h"
 #include "parallel/engine/wave_plan.h"
 #include "parallel/schedule/program.h"
@@ -69,6 +70,8 @@ class Engine {
   // `micro_batches`: own slots in order, the M micro-batches of each; their names are the inputs that no block makes
   // ("pixels", "ids"), those of this rank's stages at least. Afterwards every exchange of gradients has been started: call
   // GradientReducer::Finish next.
+  StatusOr<StepOutput> RunStep(int64_t step, StepInputs inputs);
+  // In the host's memory.
   StatusOr<StepOutput> RunStep(int64_t step, std::span<const NamedTensors> micro_batches);
 
   // What the first wave makes of one batch of any size, without dropout: its outputs on the last stage's ranks, nothing on
@@ -154,7 +157,7 @@ class Engine {
 
   // Of the running step.
   int64_t step_ = 0;
-  std::span<const NamedTensors> inputs_;
+  StepInputs inputs_;
   StepStore step_store_;
   std::map<RunKey, Tape> tapes_;
   std::map<RunKey, StageLink::Incoming> activations_in_;
@@ -166,8 +169,7 @@ class Engine {
   // (phase, group, own slot) and (phase, group, round)
   std::set<RunKey> completed_;
   std::set<RunKey> launched_;
-  std::vector<LossTerm> join_terms_;
-  std::vector<Metric> metrics_;
+  std::vector<JoinContext::Report> reports_;
   std::vector<TimelineEntry> timeline_;
 };
 

@@ -76,8 +76,8 @@ Status Engine::Forward(const Action& action) {
   MicroBatchContext context;
   if (!phantom) {
     WEFT_ASSIGN_OR_RETURN(values, TakeIncoming(&activations_in_, key));
-    values.insert(inputs_[static_cast<size_t>(action.micro_batch)].begin(),
-                  inputs_[static_cast<size_t>(action.micro_batch)].end());
+    const NamedTensors& inputs = inputs_.Take(static_cast<size_t>(action.micro_batch));
+    values.insert(inputs.begin(), inputs.end());
     context = ContextOf(phase, action.micro_batch);
   }
   const Stopwatch watch(action, &timeline_);
@@ -144,8 +144,8 @@ void Engine::SeedGradients(const PhasePlan& phase, int stage, int micro_batch,
     for (int b = blocks.first_block; b < blocks.end_block; ++b) {
       for (const ActivationSpec& output : model_->spec.blocks[static_cast<size_t>(b)].outputs) {
         if (output.name != loss.activation) continue;
-        (*grads)[output.name] =
-            at::scalar_tensor(losses_.Weight(loss, micro_batch), store_->accumulate_type());
+        (*grads)[output.name] = at::scalar_tensor(losses_.Weight(loss, micro_batch),
+                                                  store_->TensorsOf(store_->accumulate_type()));
       }
     }
   }
@@ -200,7 +200,7 @@ void Engine::PassBack(const PhasePlan& phase, const Action& action, const NamedT
         it != grads.end()
             ? it->second
             : at::zeros(LocalActivationShape(spec, options_.micro_batch_size, *context_),
-                        at::TensorOptions(spec.wide ? store_->accumulate_type()
+                        store_->TensorsOf(spec.wide ? store_->accumulate_type()
                                                     : ComputeType(store_->precision())));
   }
   if (stages_.IsOwn(action.stage - 1)) {

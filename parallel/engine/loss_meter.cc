@@ -1,5 +1,6 @@
 #include "parallel/engine/loss_meter.h"
 
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
 #include <utility>
@@ -33,6 +34,7 @@ size_t LossMeter::IndexOf(const LossOutput& loss) const {
 
 Status LossMeter::Begin(std::span<const NamedTensors> inputs) {
   weights_.assign(inputs.size(), std::vector<double>(losses_.size()));
+  targets_.assign(inputs.size(), std::vector<int64_t>(losses_.size()));
   sums_.assign(inputs.size(), std::vector<at::Tensor>(losses_.size()));
   if (losses_.empty()) return OkStatus();
   const auto own = static_cast<int64_t>(context_->slots().size());
@@ -41,8 +43,10 @@ Status LossMeter::Begin(std::span<const NamedTensors> inputs) {
   for (int64_t i = 0; i < own; ++i) {
     for (int64_t l = 0; l < num_losses; ++l) {
       for (int64_t m = 0; m < micro_batches_; ++m) {
-        const NamedTensors& input = inputs[static_cast<size_t>(i * micro_batches_ + m)];
-        counts[i][l][m] = static_cast<double>(losses_[static_cast<size_t>(l)]->count(input));
+        const auto index = static_cast<size_t>(i * micro_batches_ + m);
+        int64_t& targets = targets_[index][static_cast<size_t>(l)];
+        targets = losses_[static_cast<size_t>(l)]->count(inputs[index]);
+        counts[i][l][m] = static_cast<double>(targets);
       }
     }
   }
@@ -66,8 +70,29 @@ double LossMeter::Weight(const LossOutput& loss, int micro_batch) const {
   return weights_[static_cast<size_t>(micro_batch)][IndexOf(loss)];
 }
 
+int64_t LossMeter::Targets(const LossOutput& loss, int micro_batch) const {
+  for (size_t l = 0; l < losses_.size(); ++l) {
+    if (losses_[l] == &loss) return targets_[static_cast<size_t>(micro_batch)][l];
+  }
+  return -1;
+}
+
 void LossMeter::Add(const LossOutput& loss, int micro_batch, const at::Tensor& sum) {
   sums_[static_cast<size_t>(micro_batch)][IndexOf(loss)] = sum;
+}
+
+// In the order (slot, loss, micro-batch), on the host.
+StatusOr<at::Tensor> LossMeter::TakeSums() const {
+  std::vector<at::Tensor> sums;
+  for (size_t slot = 0; slot < sums_.size(); slot += static_cast<size_t>(micro_batches_)) {
+    for (size_t l = 0; l < losses_.size(); ++l) {
+      for (size_t m = 0; m < static_cast<size_t>(micro_batches_); ++m) {
+        WEFT_CHECK(sums_[slot + m][l].defined()) << "a micro-batch without " << losses_[l]->name;
+        sums.push_back(sums_[slot + m][l].reshape({}));
+      }
+    }
+  }
+  return context_->ToHost(at::stack(sums).to(at::kDouble));
 }
 
 StatusOr<std::vector<LossTerm>> LossMeter::Finish() {
@@ -76,15 +101,14 @@ StatusOr<std::vector<LossTerm>> LossMeter::Finish() {
   const auto own = static_cast<int64_t>(context_->slots().size());
   const auto num_losses = static_cast<int64_t>(losses_.size());
   const at::Tensor values = at::zeros({own, num_losses}, at::kDouble);
+  WEFT_ASSIGN_OR_RETURN(const at::Tensor sums, TakeSums());
+  const auto* next = sums.const_data_ptr<double>();
   for (int64_t i = 0; i < own; ++i) {
     for (int64_t l = 0; l < num_losses; ++l) {
       double value = 0;
       for (int64_t m = 0; m < micro_batches_; ++m) {
         const auto index = static_cast<size_t>(i * micro_batches_ + m);
-        const at::Tensor& sum = sums_[index][static_cast<size_t>(l)];
-        WEFT_CHECK(sum.defined()) << "a micro-batch without "
-                                  << losses_[static_cast<size_t>(l)]->name;
-        value += weights_[index][static_cast<size_t>(l)] * sum.item<double>();
+        value += weights_[index][static_cast<size_t>(l)] * *next++;
       }
       values[i][l] = value;
     }

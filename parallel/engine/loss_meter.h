@@ -25,6 +25,8 @@ class LossMeter {
   Status Begin(std::span<const NamedTensors> inputs);
   // By own micro-batch number.
   double Weight(const LossOutput& loss, int micro_batch) const;
+  // As the loss counts them; -1: a loss of another stage.
+  int64_t Targets(const LossOutput& loss, int micro_batch) const;
   // Keeps the sum; nothing waits for a device here.
   void Add(const LossOutput& loss, int micro_batch, const at::Tensor& sum);
   // In the order of the losses; the same bits for every dp. A collective.
@@ -34,12 +36,14 @@ class LossMeter {
 
  private:
   size_t IndexOf(const LossOutput& loss) const;
+  StatusOr<at::Tensor> TakeSums() const;
 
   std::vector<const LossOutput*> losses_;
   int micro_batches_;
   ParallelContext* context_;
   // [own micro-batch][loss]
   std::vector<std::vector<double>> weights_;
+  std::vector<std::vector<int64_t>> targets_;
   std::vector<std::vector<at::Tensor>> sums_;
 };
 

@@ -76,9 +76,10 @@ struct JoinContext {
   int64_t step = 0;
   uint64_t seed = 0;
   int micro_batches = 1;
-  // Results, equal on all ranks.
-  std::vector<LossTerm> terms;
-  std::vector<Metric> metrics;
+  // Adds the join's terms and metrics, equal on all ranks. Called at the step's end, when the host waits for the device
+  // anyway: until then they lie there.
+  using Report = std::function<Status(std::vector<LossTerm>* terms, std::vector<Metric>* metrics)>;
+  Report report;
   // Gradients of the join's own parameters from each own slot; the engine adds them to the slot's gradient.
   struct ParamGrad {
     Parameter* parameter = nullptr;
@@ -95,6 +96,8 @@ class JoinBlock {
   JoinBlock(const JoinBlock&) = delete;
   JoinBlock& operator=(const JoinBlock&) = delete;
 
+  // Once a step, before anything runs: values of parameters are there, and nothing has to be waited for.
+  virtual void Begin() {}
   // Collectives are the same on every rank, whatever the data.
   virtual Status Run(JoinContext* context) = 0;
   const JoinSpec& spec() const { return spec_; }

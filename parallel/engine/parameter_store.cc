@@ -192,13 +192,13 @@ void ParameterStore::Allocate(ParameterGroup* group) {
   group->shard_size = RoundUp(UsedSize(*group), kBlock * ranks) / ranks;
   const int64_t size = group->shard_size * ranks;
   const at::ScalarType type = group->kind.value_type;
-  const at::TensorOptions master_options(accumulate_type_);
+  const at::TensorOptions master_options = TensorsOf(accumulate_type_);
   const MemoryScope parameters(MemoryCategory::kParameters);
   if (group->kind.gathered) {
-    group->values = at::empty({size}, at::TensorOptions(type));
-    group->shard_values = at::zeros({group->shard_size}, at::TensorOptions(type));
+    group->values = at::empty({size}, TensorsOf(type));
+    group->shard_values = at::zeros({group->shard_size}, TensorsOf(type));
   } else {
-    group->values = at::zeros({size}, at::TensorOptions(type));
+    group->values = at::zeros({size}, TensorsOf(type));
     group->shard_values =
         group->values.narrow(0, context_->shard() * group->shard_size, group->shard_size);
   }

@@ -137,6 +137,10 @@ class ParameterStore {
 
   Precision precision() const { return options_.precision; }
   at::ScalarType accumulate_type() const { return accumulate_type_; }
+  // Of what is made in the computation.
+  at::TensorOptions TensorsOf(at::ScalarType type) const {
+    return context_->device().Options(type);
+  }
   ParallelContext& context() { return *context_; }
   int num_model_params() const { return options_.num_model_params; }
   // Of this rank.

@@ -48,8 +48,9 @@ StageLink::Incoming StageLink::Recv(int peer, const std::vector<ActivationSpec>&
   Incoming incoming;
   incoming.context_ = context_;
   for (const ActivationSpec& spec : specs) {
-    const at::Tensor tensor = at::empty(LocalActivationShape(spec, samples, *context_),
-                                        at::TensorOptions(spec.wide ? wide_type : compute_type));
+    const at::Tensor tensor =
+        at::empty(LocalActivationShape(spec, samples, *context_),
+                  context_->device().Options(spec.wide ? wide_type : compute_type));
     incoming.works_.push_back(
         context_->pp().Recv(tensor.data_ptr(), tensor.nbytes(), peer, context_->Op(name)));
     incoming.tensors_[spec.name] = tensor;

@@ -46,6 +46,8 @@ struct ThreadMemory {
   MemoryCategory category = MemoryCategory::kOther;
 };
 constinit thread_local ThreadMemory this_thread;
+// Of threads without counters.
+constinit std::atomic<MemoryCounters*> other_threads{nullptr};
 
 }  // namespace
 
@@ -106,15 +108,23 @@ MeterThread::MeterThread(MemoryMeter* meter) : before_(this_thread.counters) {
 }
 MeterThread::~MeterThread() { this_thread.counters = before_; }
 
+MeterOtherThreads::MeterOtherThreads(MemoryMeter* meter)
+    : before_(other_threads.exchange(meter->counters_)) {}
+MeterOtherThreads::~MeterOtherThreads() { other_threads = before_; }
+
 MemoryScope::MemoryScope(MemoryCategory category) : before_(this_thread.category) {
   this_thread.category = category;
 }
 MemoryScope::~MemoryScope() { this_thread.category = before_; }
 
 MemoryTicket CountAllocation(int64_t bytes) {
-  MemoryCounters* const counters = this_thread.counters;
+  MemoryCounters* counters = this_thread.counters;
+  MemoryCategory category = this_thread.category;
+  if (counters == nullptr) {
+    counters = other_threads;
+    category = MemoryCategory::kActivations;
+  }
   if (counters == nullptr) return {};
-  const MemoryCategory category = this_thread.category;
   counters->owners.fetch_add(1, std::memory_order_relaxed);
   counters->Of(category).Add(bytes);
   counters->total.Add(bytes);

@@ -64,6 +64,7 @@ class MemoryMeter {
 
  private:
   friend class MeterThread;
+  friend class MeterOtherThreads;
   MemoryCounters* const counters_;  // freed with the last block
 };
 
@@ -74,6 +75,19 @@ class MeterThread {
   ~MeterThread();
   MeterThread(const MeterThread&) = delete;
   MeterThread& operator=(const MeterThread&) = delete;
+
+ private:
+  MemoryCounters* const before_;
+};
+
+// What threads without a meter of their own allocate counts for `meter`, as activations, until the end of the scope: with a
+// device the backward passes run on threads of LibTorch's. For processes with one rank.
+class MeterOtherThreads {
+ public:
+  explicit MeterOtherThreads(MemoryMeter* meter);
+  ~MeterOtherThreads();
+  MeterOtherThreads(const MeterOtherThreads&) = delete;
+  MeterOtherThreads& operator=(const MeterOtherThreads&) = delete;
 
  private:
   MemoryCounters* const before_;

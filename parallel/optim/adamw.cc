@@ -79,8 +79,8 @@ AdamW::AdamW(const OptimizerRecipe& options, ParameterStore* store)
     GroupState& state = groups_.emplace_back();
     if (!group.trainable() || group.replica()) continue;
     const MemoryScope scope(MemoryCategory::kOptimizer);
-    state.m = at::zeros({group.shard_size}, at::TensorOptions(store_->accumulate_type()));
-    state.v = at::zeros({group.shard_size}, at::TensorOptions(store_->accumulate_type()));
+    state.m = at::zeros({group.shard_size}, store_->TensorsOf(store_->accumulate_type()));
+    state.v = at::zeros({group.shard_size}, store_->TensorsOf(store_->accumulate_type()));
     FindRanges(group, &state);
   }
 }
@@ -122,7 +122,8 @@ void AdamW::Update(const ParameterGroup& group, const GroupState& state,
     grad_parts.push_back(grads.narrow(0, range.begin, length));
     ms.push_back(state.m.narrow(0, range.begin, length));
     vs.push_back(state.v.narrow(0, range.begin, length));
-    steps.push_back(at::full({}, static_cast<double>(step_count_), at::TensorOptions(at::kFloat)));
+    steps.push_back(
+        at::full({}, static_cast<double>(step_count_), grads.options().dtype(at::kFloat)));
   }
   if (params.empty()) return;
   // The kernel adds eps to the corrected root: sqrt(v / c) + eps / sqrt(c) = (sqrt(v) + eps) / sqrt(c).
@@ -142,22 +143,45 @@ void AdamW::Clamp(const ParameterGroup& group) {
   }
 }
 
-std::vector<StateSlice> AdamW::HeldState() const {
+at::Tensor AdamW::OnHost(const std::string& prefix, size_t group, const at::Tensor& shard) {
+  if (shard.is_cpu()) return shard;
+  at::Tensor& copy = host_copies_[{prefix, group}];
+  if (!copy.defined())
+    copy = store_->context().device().HostBuffer(shard.sizes(), shard.scalar_type());
+  copy.copy_(shard, /*non_blocking=*/true);
+  return copy;
+}
+
+std::vector<StateSlice> AdamW::HeldState() {
   std::vector<StateSlice> slices;
   for (size_t g = 0; g < groups_.size(); ++g) {
     const ParameterGroup& group = store_->groups()[g];
     if (group.replica()) continue;
+    const at::Tensor master = OnHost("param/", g, group.master);
+    const at::Tensor m = group.trainable() ? OnHost("adam.m/", g, groups_[g].m) : at::Tensor();
+    const at::Tensor v = group.trainable() ? OnHost("adam.v/", g, groups_[g].v) : at::Tensor();
     for (const ShardSlice& part : store_->ShardSlices(group)) {
-      AppendSlices("param/", part, group.master, &slices);
+      AppendSlices("param/", part, master, &slices);
       if (!group.trainable()) continue;
-      AppendSlices("adam.m/", part, groups_[g].m, &slices);
-      AppendSlices("adam.v/", part, groups_[g].v, &slices);
+      AppendSlices("adam.m/", part, m, &slices);
+      AppendSlices("adam.v/", part, v, &slices);
     }
   }
+  store_->context().device().Synchronize();
   return slices;
 }
 
-std::vector<StateSlice> AdamW::ExportState() const {
+void AdamW::TakeFromHost() {
+  for (const auto& [key, copy] : host_copies_) {
+    const auto& [prefix, g] = key;
+    const at::Tensor& shard = prefix == "param/"    ? store_->groups()[g].master
+                              : prefix == "adam.m/" ? groups_[g].m
+                                                    : groups_[g].v;
+    shard.copy_(copy);
+  }
+}
+
+std::vector<StateSlice> AdamW::ExportState() {
   const ParallelContext& context = store_->context();
   std::vector<StateSlice> slices;
   // The first of the groups that hold copies.
@@ -179,6 +203,7 @@ Status AdamW::ImportState(int64_t step_count, const Read& read) {
       return read(slice.name, begin, end, static_cast<char*>(slice.data) + slice_offset * element);
     }));
   }
+  TakeFromHost();
   step_count_ = step_count;
   return store_->Publish();
 }

@@ -9,7 +9,9 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "cluster/base/status.h"
@@ -19,7 +21,7 @@
 
 namespace weft {
 
-// A contiguous range of a named tensor of the training state, in this rank's memory.
+// A contiguous range of a named tensor of the training state, in the host's memory.
 struct StateSlice {
   // "param/NAME" (master weights; the value itself where the parameter is not trained), "adam.m/NAME", "adam.v/NAME".
   std::string name;
@@ -45,8 +47,9 @@ class AdamW {
   // Updates so far.
   int64_t step_count() const { return step_count_; }
 
-  // All of the state that this rank saves; over all ranks each element of each tensor once. Pointers stay valid.
-  std::vector<StateSlice> ExportState() const;
+  // All of the state that this rank saves; over all ranks each element of each tensor once. Pointers stay valid; those of a
+  // device's state are to copies in the host's memory, made by this call.
+  std::vector<StateSlice> ExportState();
 
   // Fills what this rank holds: `read(name, flat_begin, flat_end, out)` writes elements of the global tensor in the dtype
   // that ExportState gives for that name. Then publishes the values. A collective if `read` succeeds everywhere.
@@ -67,7 +70,11 @@ class AdamW {
     std::vector<Range> undecayed;
   };
   // Of everything that this rank holds, copies of other tp ranks' included.
-  std::vector<StateSlice> HeldState() const;
+  std::vector<StateSlice> HeldState();
+  // The shard of a group where the host can read it: itself, or a copy that is on its way.
+  at::Tensor OnHost(const std::string& prefix, size_t group, const at::Tensor& shard);
+  // The copies go back to the device.
+  void TakeFromHost();
   void FindRanges(const ParameterGroup& group, GroupState* state) const;
   void Update(const ParameterGroup& group, const GroupState& state,
               const std::vector<Range>& ranges, const at::Tensor& grads, double lr, double decay);
@@ -76,6 +83,8 @@ class AdamW {
   OptimizerRecipe options_;
   ParameterStore* store_;
   std::vector<GroupState> groups_;
+  // By prefix of the name and group; of a device's state only, from the first save on.
+  std::map<std::pair<std::string, size_t>, at::Tensor> host_copies_;
   int64_t step_count_ = 0;
 };
 

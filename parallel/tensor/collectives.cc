@@ -32,7 +32,7 @@ at::Tensor Reduce(const at::Tensor& x, ReduceOp op, const TensorAxis& axis,
                   const std::string& name) {
   at::Tensor sum = x.clone(at::MemoryFormat::Contiguous);
   WaitOrThrow(axis.comm->AllReduce(sum.data_ptr(), static_cast<size_t>(sum.numel()),
-                                   ToDType(sum.scalar_type()), op, {name, axis.timeout}));
+                                   ToDType(sum.scalar_type()), op, axis.Op(name)));
   return sum;
 }
 
@@ -64,7 +64,7 @@ at::Tensor AllRowsOfOwn(const at::Tensor& own, int64_t rows, const TensorAxis& a
   const auto place_bytes = static_cast<size_t>(count) * places.element_size();
   WaitOrThrow(axis.comm->AllGather(base + static_cast<size_t>(axis.rank) * place_bytes, base,
                                    static_cast<size_t>(count), ToDType(own.scalar_type()),
-                                   {name, axis.timeout}));
+                                   axis.Op(name)));
   if (rows == axis.size * most) return places;
   at::Tensor all = at::empty(WithRows(own, rows), own.options());
   for (int rank = 0; rank < axis.size; ++rank) {
@@ -88,9 +88,9 @@ at::Tensor OwnRowsOfSum(const at::Tensor& x, const TensorAxis& axis, const std::
     }
   }
   at::Tensor own = at::empty(WithRows(x, most), x.options());
-  WaitOrThrow(axis.comm->ReduceScatter(
-      places.const_data_ptr(), own.data_ptr(), static_cast<size_t>(most * RowElements(x)),
-      ToDType(x.scalar_type()), ReduceOp::kSum, {name, axis.timeout}));
+  WaitOrThrow(axis.comm->ReduceScatter(places.const_data_ptr(), own.data_ptr(),
+                                       static_cast<size_t>(most * RowElements(x)),
+                                       ToDType(x.scalar_type()), ReduceOp::kSum, axis.Op(name)));
   return own.narrow(0, 0, OwnRows(rows, axis).length);
 }
 

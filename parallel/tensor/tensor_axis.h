@@ -3,6 +3,8 @@
 // Thread rule: a value; the communicator's is its own.
 #pragma once
 
+#include <string>
+
 #include "cluster/base/clock.h"
 #include "cluster/comm/communicator.h"
 
@@ -17,6 +19,10 @@ struct TensorAxis {
   bool sequence = false;
   // Of each collective.
   Duration timeout = std::chrono::seconds(120);
+  // cudaStream_t of the computation; null: the tensors are the host's.
+  void* stream = nullptr;
+
+  OpOptions Op(const std::string& name) const { return {name, timeout, stream}; }
 };
 
 }  // namespace weft

@@ -1,8 +1,9 @@
-// The double's devices: eight, whose memory is the host's.
+// The double's devices: eight.
 #include <cuda_runtime_api.h>
 
 #include <cstdio>
-#include <cstdlib>
+
+#include "tests/gpu_double/device_memory.h"
 
 namespace {
 
@@ -58,12 +59,12 @@ cudaError_t cudaGetDevice(int* device) {
 }
 
 cudaError_t cudaMalloc(void** memory, size_t bytes) {
-  *memory = std::malloc(bytes);
+  *memory = weft::testing::AllocateDeviceMemory(bytes);
   return *memory == nullptr ? cudaErrorMemoryAllocation : cudaSuccess;
 }
 
 cudaError_t cudaFree(void* memory) {
-  std::free(memory);
+  weft::testing::FreeDeviceMemory(memory);
   return cudaSuccess;
 }
 

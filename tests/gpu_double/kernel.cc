@@ -13,6 +13,7 @@
 #include "cluster/base/logging.h"
 #include "tests/gpu_double/comm.h"
 #include "tests/gpu_double/contract.h"
+#include "tests/gpu_double/device_memory.h"
 
 namespace weft::testing {
 namespace {
@@ -453,7 +454,9 @@ void RunKernel(ncclComm* comm, uint64_t ticket, const std::vector<NcclCall>& cal
     Kernel kernel(comm, family, ticket);
     std::vector<NcclCall> messages;
     bool good = true;
-    for (const NcclCall& call : calls) {
+    for (NcclCall call : calls) {
+      call.send = BytesOf(call.send);
+      call.recv = BytesOf(call.recv);
       if (call.collective == CallKind::kNone) {
         messages.push_back(call);
       } else {

@@ -5,9 +5,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <utility>
 
 #include "tests/gpu_double/contract.h"
+#include "tests/gpu_double/device_memory.h"
 
 namespace weft::testing {
 namespace {
@@ -283,17 +285,16 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event) {
 cudaError_t cudaMemcpy(void* to, const void* from, size_t bytes, enum cudaMemcpyKind) {
   CheckHostAccess("cudaMemcpy", {from, bytes, false});
   CheckHostAccess("cudaMemcpy", {to, bytes, true});
-  std::copy_n(static_cast<const std::byte*>(from), bytes, static_cast<std::byte*>(to));
+  std::memcpy(weft::testing::BytesOf(to), weft::testing::BytesOf(from), bytes);
   return cudaSuccess;
 }
 
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, enum cudaMemcpyKind,
                             cudaStream_t stream) {
-  weft::testing::Enqueue(stream,
-                         {"cudaMemcpyAsync", {{from, bytes, false}, {to, bytes, true}}, [=] {
-                            std::copy_n(static_cast<const std::byte*>(from), bytes,
-                                        static_cast<std::byte*>(to));
-                          }});
+  weft::testing::Enqueue(
+      stream, {"cudaMemcpyAsync", {{from, bytes, false}, {to, bytes, true}}, [=] {
+                 std::memcpy(weft::testing::BytesOf(to), weft::testing::BytesOf(from), bytes);
+               }});
   return cudaSuccess;
 }
 

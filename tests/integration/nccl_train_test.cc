@@ -1,6 +1,7 @@
 // `weft train` over NCCL: workers with the doubles of NCCL and CUDA (weft-worker-double), a process a rank.
 #include <gtest/gtest.h>
 
+#include <bit>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -47,6 +48,40 @@ TEST(NcclTrain, LossesAreThoseOfTcpAlsoAfterAKill) {
   ASSERT_EQ(killed.exit_code, 0) << killed.output;
   EXPECT_EQ(tiny.LossBits("killed"), expected);
   EXPECT_NE(ReadFile(tiny.Path("killed/events.jsonl")).find("recovered"), std::string::npos);
+}
+
+double AsLoss(const std::string& bits) {
+  return std::bit_cast<double>(std::stoull(bits, nullptr, 16));
+}
+
+// The whole worker on doubles of GPUs: batches, steps, saves and resume, evaluation.
+TEST(NcclTrain, OnDoublesOfGpusLossesAreTheSameForEveryBackendAndAfterAKill) {
+  const std::vector<std::string> gpu = {"--worker-program",
+                                        WEFT_WORKER_DOUBLE,
+                                        "--set",
+                                        "steps=8",
+                                        "--set",
+                                        "precision=FP64",
+                                        "--set",
+                                        "layout.device=CUDA"};
+  TinyRun tiny;
+  const ProgramResult nccl = tiny.Train("nccl", With(gpu, {"--set", "layout.backend=NCCL"}));
+  ASSERT_EQ(nccl.exit_code, 0) << nccl.output;
+  EXPECT_NE(nccl.output.find("2 ranks on 2 GPUs"), std::string::npos) << nccl.output;
+  const auto expected = tiny.LossBits("nccl");
+  ASSERT_EQ(expected.size(), 8u);
+
+  const ProgramResult staged =
+      tiny.Train("staged", With(gpu, {"--set", "layout.backend=TCP", "--set", "layout.zero_stage=3",
+                                      "--inject", "kill:rank=1,step=7"}));
+  ASSERT_EQ(staged.exit_code, 0) << staged.output;
+  EXPECT_EQ(tiny.LossBits("staged"), expected);
+  EXPECT_NE(ReadFile(tiny.Path("staged/events.jsonl")).find("recovered"), std::string::npos);
+
+  const ProgramResult cpu = tiny.Train("cpu", {"--set", "steps=8", "--set", "precision=FP64"});
+  ASSERT_EQ(cpu.exit_code, 0) << cpu.output;
+  for (const auto& [step, bits] : tiny.LossBits("cpu"))
+    EXPECT_NEAR(AsLoss(bits), AsLoss(expected.at(step)), 1e-9) << "step " << step;
 }
 
 TEST(NcclTrain, AWorkerWithoutNcclIsRefusedWithWhatToDo) {

@@ -177,6 +177,7 @@ TEST(ClipGoldenTest, AWrongGatherWouldBeSeen) {
   JoinContext context;
   context.parallel = &rank->context;
   context.store = &store;
+  rank->state->model().joins[0]->Begin();
   ASSERT_TRUE(rank->state->model().joins[0]->Run(&context).ok());
   const at::Tensor joined = store.Grad({"main", "image_features", 0, 0});
   EXPECT_LT((joined - truth).abs().max().item<double>(), 1e-13);
