@@ -38,7 +38,7 @@ conformance: setup ## Run the suite of all communicator backends, and each breac
 	@tools/conformance.py build/$(PRESET)/tests build/reports/conformance.json
 
 bundle: setup ## Pack weft, weft-worker and what they need into build/bundle, to run elsewhere (PRESET=release or cuda)
-	@tools/build.sh $(PRESET) weft weft-worker
+	@tools/build.sh $(PRESET) weft weft-worker weft_parity
 	@tools/bundle.sh $(PRESET)
 
 test-bundle: bundle ## Run the bundle in a clean root: version, data, training

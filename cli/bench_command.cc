@@ -5,13 +5,16 @@
 
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include "cli/flags.h"
 #include "cluster/agent/agent.h"
 #include "cluster/base/text.h"
 #include "cluster/config/recipe_loader.h"
 #include "cluster/config/validate.h"
+#include "cluster/launch/worker_libraries.h"
 #include "cluster/topology/mesh.h"
 #include "models/spec/layout_rules.h"
 #include "models/spec/model_spec.h"
@@ -29,12 +32,13 @@ struct BenchFlags {
   int64_t steps = 5;
   double simulate_ms = 0;
   int64_t blocks = 8;
+  std::string device = "cpu";
   std::string json = "build/reports/bench-step.json";
 };
 
 FlagParser MakeParser(BenchFlags* values) {
   FlagParser flags(
-      "weft bench", "step [RECIPE] [flags]",
+      "weft bench", "step [RECIPE] [flags] | comm [flags]",
       "Measures training steps under a layout on this machine, ranks as threads, on "
       "synthetic batches:\nthroughput, the pipeline's bubble beside the ideal one, and "
       "how much of the exchange over dp hides\nbehind the backward. With --simulate, "
@@ -47,6 +51,7 @@ FlagParser MakeParser(BenchFlags* values) {
   flags.Double("simulate", &values->simulate_ms,
                "milliseconds of a simulated block's forward; as much for each of its gradients");
   flags.Int("blocks", &values->blocks, "simulated blocks");
+  flags.String("device", &values->device, "cpu, or the number of a CUDA device, for one rank");
   flags.String("json", &values->json, "where the report goes; empty: nowhere");
   flags.Example("weft bench step recipes/clip/tiny.textproto --layout dp=2,pp=2");
   flags.Example("weft bench step --simulate 5 --layout pp=4,schedule=ZB_H1");
@@ -94,17 +99,59 @@ StatusOr<std::string> Hand(const std::string& bytes) {
   return "/proc/self/fd/" + std::to_string(fd);
 }
 
+// Becomes `weft-worker bench ...`; returns only if that cannot be.
+int BecomeWorker(std::vector<std::string> argv) {
+  const std::string program = DefaultWorkerProgram();
+  const StatusOr<std::string> libraries = WorkerLibraryPath(program);
+  if (!libraries.ok()) return ReportError("weft bench", libraries.status());
+  if (!libraries->empty()) ::setenv("LD_LIBRARY_PATH", libraries->c_str(), /*overwrite=*/1);
+  argv.insert(argv.begin(), {program, "bench"});
+  std::vector<char*> pointers;
+  for (std::string& arg : argv) pointers.push_back(arg.data());
+  pointers.push_back(nullptr);
+  ::execv(program.c_str(), pointers.data());
+  return ReportError("weft bench", NotFound(program + ": " + std::strerror(errno) +
+                                            "; it lies beside weft in a build with LibTorch"));
+}
+
+int BenchCommCommand(const std::vector<std::string>& args) {
+  std::string backend = "TCP";
+  std::string device = "CPU";
+  int64_t ranks = 2;
+  int64_t max_mib = 64;
+  std::string json = "build/reports/bench-comm.json";
+  FlagParser flags(
+      "weft bench", "comm [flags]",
+      "Measures collectives and messages between ranks of this machine, by size: "
+      "microseconds, and the bandwidth\nof each rank's link as the tables of nccl-tests "
+      "define it.");
+  flags.Positional(1, 1);
+  flags.String("backend", &backend, "TCP (with shared memory inside this machine) or NCCL");
+  flags.String("device", &device, "where the buffers lie: CPU or CUDA");
+  flags.Int("ranks", &ranks, "threads, on GPUs one each");
+  flags.Int("max-mib", &max_mib, "the largest buffer");
+  flags.String("json", &json, "where the table goes; empty: nowhere");
+  flags.Example("weft bench comm --ranks 2");
+  flags.Example("weft bench comm --backend NCCL --device CUDA --ranks 8 --max-mib 512");
+  const ParsedFlags parsed = flags.Parse(args);
+  if (parsed.exit_code) return *parsed.exit_code;
+  return BecomeWorker({"comm", "--backend", backend, "--device", device, "--ranks",
+                       std::to_string(ranks), "--max-mib", std::to_string(max_mib), "--json",
+                       json});
+}
+
 }  // namespace
 
 int BenchCommand(const std::vector<std::string>& args) {
+  if (!args.empty() && args[0] == "comm") return BenchCommCommand(args);
   BenchFlags values;
   const ParsedFlags parsed = MakeParser(&values).Parse(args);
   if (parsed.exit_code) return *parsed.exit_code;
   const std::string path = parsed.positional.size() > 1 ? parsed.positional[1] : "";
   if (parsed.positional[0] != "step" || (path.empty() && values.simulate_ms <= 0)) {
     return ReportError("weft bench",
-                       InvalidArgument("name what is measured: `weft bench step RECIPE`, or "
-                                       "`weft bench step --simulate 5`"));
+                       InvalidArgument("name what is measured: `weft bench step RECIPE`, "
+                                       "`weft bench step --simulate 5` or `weft bench comm`"));
   }
   if (values.steps < 1 || values.blocks < 1) {
     return ReportError("weft bench", InvalidArgument("--steps and --blocks: at least 1"));
@@ -114,20 +161,14 @@ int BenchCommand(const std::vector<std::string>& args) {
   const StatusOr<std::string> file = Hand(recipe->SerializeAsString());
   if (!file.ok()) return ReportError("weft bench", file.status());
 
-  const std::string program = DefaultWorkerProgram();
-  std::vector<std::string> argv = {program, "bench",   "step",
-                                   *file,   "--steps", std::to_string(values.steps)};
+  std::vector<std::string> argv = {"step", *file, "--steps", std::to_string(values.steps)};
   if (values.simulate_ms > 0) {
     argv.insert(argv.end(), {"--simulate", std::to_string(values.simulate_ms), "--blocks",
                              std::to_string(values.blocks)});
   }
+  argv.insert(argv.end(), {"--device", values.device});
   if (!values.json.empty()) argv.insert(argv.end(), {"--json", values.json});
-  std::vector<char*> pointers;
-  for (std::string& arg : argv) pointers.push_back(arg.data());
-  pointers.push_back(nullptr);
-  ::execv(program.c_str(), pointers.data());
-  return ReportError("weft bench", NotFound(program + ": " + std::strerror(errno) +
-                                            "; it lies beside weft in a build with LibTorch"));
+  return BecomeWorker(std::move(argv));
 }
 
 }  // namespace weft

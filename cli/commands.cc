@@ -7,6 +7,7 @@
 #include "cli/data_command.h"
 #include "cli/loader_command.h"
 #include "cli/report_command.h"
+#include "cli/selftest_command.h"
 #include "cli/status_command.h"
 #include "cli/train_command.h"
 #include "cli/version_command.h"
@@ -21,6 +22,7 @@ std::vector<Command> Commands() {
       {"data", "packs pictures into shards, shows them, trains a vocabulary", DataCommand},
       {"checkpoint", "lists the checkpoints of a run, or verifies them", CheckpointCommand},
       {"bench", "how fast this machine trains under a layout", BenchCommand},
+      {"selftest", "whether this build trains as it should on this machine", SelftestCommand},
       {"coordinator", "the one coordinator of a run on several machines", CoordinatorCommand},
       {"agent", "holds the workers of one machine for a coordinator", AgentCommand},
       {"loader", "reads samples for the workers of a machine; agents start it", LoaderCommand},

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# bundle.sh PRESET: packs weft and weft-worker of a build with what they need into build/bundle/weft-VERSION-VARIANT.tar.gz,
+# bundle.sh PRESET: packs weft, weft-worker and weft_parity (for `weft selftest`) of a build with what they need into build/bundle/weft-VERSION-VARIANT.tar.gz,
 # which runs from any folder of an x86-64 Linux with this machine's glibc or a newer one and a LibTorch 2.11 (cluster/launch/
 # worker_libraries.h). Not in it: glibc, LibTorch, CUDA, OpenMPI. PRESET cuda makes the variant "cuda", others "cpu".
 set -euo pipefail
@@ -58,7 +58,7 @@ licence() { # licence PATH: the copyright of the Debian package that it is from
 
 rm -rf "$stage"
 mkdir -p "$stage"/{bin,lib,licences}
-for program in weft weft-worker; do
+for program in weft weft-worker weft_parity; do
   [[ -x $build/bin/$program ]] || fail "$build/bin/$program is not built"
   objcopy --strip-debug "$build/bin/$program" "$stage/bin/$program"
   # shellcheck disable=SC2016
@@ -68,6 +68,7 @@ done
 rm "$stage/rpath.cmake"
 collect "$stage/bin/weft"
 collect "$stage/bin/weft-worker"
+collect "$stage/bin/weft_parity"
 cp -r recipes "$stage/recipes"
 cp LICENSE "$stage/licences/weft"
 cp docs/bundle.md "$stage/README.md"

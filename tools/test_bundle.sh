@@ -123,8 +123,11 @@ else
 fi
 check "training over MPI without OpenMPI: one clear error" 1 "mpirun, which is not in PATH" in_work $torch \
   "$train --set layout.backend=MPI --run-dir runs/mpi"
-if in_work A=1 "bin/weft help" 2>&1 | grep -q selftest; then
+if [[ $variant == cpu || -d $root/site/nvidia ]]; then
   check "weft selftest gpu: no CUDA device" 3 "no CUDA device" in_work $torch "bin/weft selftest gpu"
+fi
+if [[ $variant == cpu ]]; then
+  check "weft selftest cpu --quick" 0 " 0 failed" in_work $torch "bin/weft selftest cpu --quick --json ''"
 fi
 
 if ((failures)); then

@@ -27,6 +27,7 @@
 #include "worker/flight_dump.h"
 #include "worker/progress_reporter.h"
 #include "worker/saver.h"
+#include "worker/selftest/selftest_main.h"
 #include "worker/session.h"
 #include "worker/trainer.h"
 
@@ -195,6 +196,7 @@ Status Run(const WorkerOptions& options, WorkerChannel* channel) {
 int WorkerMain(int argc, char** argv) {
   InitLogging({.program = "weft-worker"});
   if (argc > 1 && std::strcmp(argv[1], "bench") == 0) return BenchMain(argc - 2, argv + 2);
+  if (argc > 1 && std::strcmp(argv[1], "selftest") == 0) return SelftestMain(argc - 2, argv + 2);
   KeepFreedMemory();
   InstallMeteredAllocator();
   const StatusOr<WorkerOptions> options = ParseArguments(argc, argv);

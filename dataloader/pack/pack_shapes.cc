@@ -33,12 +33,12 @@ struct Colour {
   const char* name;
   std::array<double, 3> rgb;
 };
-constexpr Colour kColours[] = {
-    {"red", {214, 39, 40}},    {"green", {44, 140, 44}},    {"blue", {31, 80, 200}},
-    {"yellow", {245, 220, 40}}, {"purple", {130, 60, 170}}, {"orange", {250, 130, 20}},
-    {"white", {250, 250, 250}}, {"black", {15, 15, 15}}};
-constexpr Colour kGrounds[] = {{"grey", {128, 128, 128}}, {"brown", {110, 70, 45}},
-                               {"pink", {250, 180, 200}}, {"cyan", {90, 215, 225}},
+constexpr Colour kColours[] = {{"red", {214, 39, 40}},     {"green", {44, 140, 44}},
+                               {"blue", {31, 80, 200}},    {"yellow", {245, 220, 40}},
+                               {"purple", {130, 60, 170}}, {"orange", {250, 130, 20}},
+                               {"white", {250, 250, 250}}, {"black", {15, 15, 15}}};
+constexpr Colour kGrounds[] = {{"grey", {128, 128, 128}},  {"brown", {110, 70, 45}},
+                               {"pink", {250, 180, 200}},  {"cyan", {90, 215, 225}},
                                {"beige", {225, 210, 175}}, {"navy", {20, 30, 80}}};
 constexpr const char* kRows[] = {"top", "", "bottom"};
 constexpr const char* kColumns[] = {"left", "", "right"};
@@ -60,8 +60,8 @@ struct Shape {
   const char* name;
   double (*distance)(double x, double y);
 };
-constexpr Shape kShapes[] = {{"circle", Circle},   {"square", Square}, {"diamond", Diamond},
-                             {"triangle", Triangle}, {"ring", Ring},   {"cross", Cross}};
+constexpr Shape kShapes[] = {{"circle", Circle},     {"square", Square}, {"diamond", Diamond},
+                             {"triangle", Triangle}, {"ring", Ring},     {"cross", Cross}};
 
 std::string Place(size_t row, size_t column) {
   if (row == 1 && column == 1) return "in the centre";
@@ -158,7 +158,8 @@ Status CheckOptions(const PackShapesOptions& options) {
   if (options.out.empty()) return InvalidArgument("--out: name the folder that the shards go to");
   if (options.pictures < 100 || options.pictures > 10'000'000)
     return InvalidArgument("--pictures must be in 100..10000000");
-  if (options.side < 16 || options.side > 4096) return InvalidArgument("--side must be in 16..4096");
+  if (options.side < 16 || options.side > 4096)
+    return InvalidArgument("--side must be in 16..4096");
   if (options.shards < 1 || options.shards > 1000)
     return InvalidArgument("--shards must be in 1..1000");
   return OkStatus();

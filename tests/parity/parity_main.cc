@@ -6,6 +6,7 @@
 // six layouts, 100 steps, means of the loss over ten steps against fp32. six (a test): these six in fp64, as threads.
 //
 //   weft_parity [--models clip,roberta,llava] [--kinds fp64,tcp,nccl,bf16] [--layouts 60] [--jobs 2] [--only NAME] [--json FILE]
+//               [--device CPU|CUDA]
 #include <ATen/Parallel.h>
 
 #include <algorithm>
@@ -50,6 +51,8 @@ struct Arguments {
 #else
   std::vector<std::string> kinds = {"fp64", "tcp", "bf16"};
 #endif
+  // Of ranks as processes.
+  Device device = CPU;
   int layouts = 60;
   // Runs at a time.
   int jobs = 2;
@@ -252,6 +255,8 @@ class ModelParity {
     Recipe recipe = WithLayout(recipe_, layout);
     recipe.set_deterministic(deterministic);
     recipe.mutable_layout()->set_backend(ranks == "nccl" ? NCCL : TCP);
+    if (ranks != "threads") recipe.mutable_layout()->set_device(arguments_.device);
+    if (recipe.layout().device() == CUDA) row.bits_promised = false;  // the reference is the CPU's
     const StatusOr<Trajectory> run = Timed(&row, [&] {
       return ranks == "threads" ? RunOnThreads(recipe) : RunAsProcesses(arguments_.program, recipe);
     });
@@ -284,6 +289,7 @@ void WriteJson(const std::string& path, const std::vector<Row>& rows) {
                     {"max_rel_err", row.max_rel_err},
                     {"bits_promised", row.bits_promised},
                     {"bits_equal", row.bits_equal},
+                    {"ok", row.ok()},
                     {"error", row.error},
                     {"seconds", row.seconds}});
   }
@@ -304,6 +310,7 @@ int Main(int argc, char** argv) {
     if (flag == "--layouts") arguments.layouts = std::atoi(argv[i + 1]);
     if (flag == "--only") arguments.only = argv[i + 1];
     if (flag == "--json") arguments.json = argv[i + 1];
+    if (flag == "--device") WEFT_CHECK(Device_Parse(argv[i + 1], &arguments.device)) << "--device";
   }
   std::vector<Row> rows;
   int failed = 0;

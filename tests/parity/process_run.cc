@@ -17,6 +17,7 @@
 #include "cluster/comm/connect_mesh.h"
 #include "cluster/comm/nccl_connect.h"
 #include "tests/support/program.h"
+#include "worker/rank_device.h"
 
 namespace weft::testing {
 namespace {
@@ -121,10 +122,17 @@ StatusOr<std::string> WaitForFile(const std::string& path) {
 }
 
 // Ranks as processes over the layout's backend, met by files.
+// Ranks share a GPU where there are not enough; NCCL's own check refuses that.
+int GpuOf(const Layout& layout, int rank) {
+  const int count = layout.device() == CUDA ? ComputeDevice::Count() : 0;
+  return count > 0 && layout.backend() != NCCL ? rank % count : rank;
+}
+
 StatusOr<MeshCommunicators> Connect(const Layout& layout, int rank, const std::string& directory,
                                     Listener* listener) {
   const ParallelDims dims{.pp = layout.pp(), .dp = layout.dp(), .tp = layout.tp()};
-  MeshBackend backend{.backend = layout.backend(), .device = CPU, .gpu = rank};
+  MeshBackend backend{
+      .backend = layout.backend(), .device = layout.device(), .gpu = GpuOf(layout, rank)};
   if (rank == 0 && layout.backend() == NCCL) {
     WEFT_ASSIGN_OR_RETURN(const NcclUniqueId id, MakeNcclUniqueId());
     backend.comm_id.assign(reinterpret_cast<const char*>(id.data()), id.size());
@@ -151,6 +159,7 @@ Status RunRank(int rank, const std::string& directory) {
   WEFT_ASSIGN_OR_RETURN(MeshCommunicators mesh,
                         Connect(recipe.layout(), rank, directory, listener.get()));
   AxisCommunicators axes;
+  WEFT_ASSIGN_OR_RETURN(axes.device, OpenRankDevice(recipe, GpuOf(recipe.layout(), rank)));
   axes.dp = mesh.dp.get();
   axes.tp = mesh.tp.get();
   axes.pp = mesh.pp.get();

@@ -13,6 +13,7 @@
 #include "cluster/base/logging.h"
 #include "parallel/memory.h"
 #include "parallel/memory/metered_allocator.h"
+#include "worker/bench/comm_main.h"
 #include "worker/bench/step_bench.h"
 
 namespace weft {
@@ -48,6 +49,10 @@ void PrintReport(const StepBenchOptions& options, const StepBenchReport& report)
   std::printf("%s\n", Describe(options).c_str());
   std::printf("step        %8.1f ms, %.1f samples/s\n", 1e3 * report.step_seconds,
               report.samples / report.step_seconds);
+  if (!options.simulated) {
+    std::printf("model       %8.3g TFLOP/s; MFU %.1f %% of what matrix products reach here\n",
+                report.flops_per_second / 1e12, 100 * report.mfu);
+  }
   std::printf("bubble      %8.1f %% of the pipeline's time; ideal with equal stages %.1f %%\n",
               100 * report.bubble, 100 * report.ideal_bubble);
   if (report.dp_seconds > 0) {
@@ -63,12 +68,18 @@ void PrintReport(const StepBenchOptions& options, const StepBenchReport& report)
 
 Status WriteJson(const std::string& path, const StepBenchOptions& options,
                  const StepBenchReport& report) {
-  nlohmann::json json = {
-      {"layout", Describe(options)},   {"simulated", options.simulated.has_value()},
-      {"step_s", report.step_seconds}, {"samples_per_s", report.samples / report.step_seconds},
-      {"bubble", report.bubble},       {"ideal_bubble", report.ideal_bubble},
-      {"dp_s", report.dp_seconds},     {"dp_waited_s", report.dp_waited},
-      {"overlap", Overlap(report)},    {"waits_s", report.waits}};
+  nlohmann::json json = {{"layout", Describe(options)},
+                         {"simulated", options.simulated.has_value()},
+                         {"step_s", report.step_seconds},
+                         {"samples_per_s", report.samples / report.step_seconds},
+                         {"bubble", report.bubble},
+                         {"ideal_bubble", report.ideal_bubble},
+                         {"dp_s", report.dp_seconds},
+                         {"dp_waited_s", report.dp_waited},
+                         {"overlap", Overlap(report)},
+                         {"waits_s", report.waits},
+                         {"flops_per_s", report.flops_per_second},
+                         {"mfu", report.mfu}};
   for (size_t c = 0; c < kNumMemoryCategories; ++c) {
     const auto category = static_cast<MemoryCategory>(c);
     json["peak_bytes"][MemoryCategoryName(category)] = report.memory.Of(category).peak;
@@ -94,6 +105,8 @@ Status ParseOptions(int argc, char** argv, StepBenchOptions* options, std::strin
       costs.seconds = 1e-3 * std::atof(argv[i + 1]);
     } else if (flag == "--blocks") {
       costs.blocks = std::atoi(argv[i + 1]);
+    } else if (flag == "--device") {
+      options->device = argv[i + 1] == std::string("cpu") ? -1 : std::atoi(argv[i + 1]);
     } else if (flag == "--json") {
       *json = argv[i + 1];
     } else {
@@ -107,6 +120,7 @@ Status ParseOptions(int argc, char** argv, StepBenchOptions* options, std::strin
 }  // namespace
 
 int BenchMain(int argc, char** argv) {
+  if (argc > 0 && std::strcmp(argv[0], "comm") == 0) return CommBenchMain(argc - 1, argv + 1);
   if (argc < 2 || std::strcmp(argv[0], "step") != 0) {
     std::fprintf(stderr, "weft-worker bench is started by `weft bench`; see `weft bench --help`\n");
     return 2;

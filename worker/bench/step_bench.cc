@@ -4,6 +4,7 @@
 #include <chrono>
 #include <exception>
 #include <memory>
+#include <numeric>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -11,6 +12,9 @@
 #include "cluster/base/mutex.h"
 #include "cluster/comm/mesh_communicators.h"
 #include "models/registry.h"
+#include "models/spec/placement.h"
+#include "parallel/device/compute_device.h"
+#include "worker/bench/peaks.h"
 #include "worker/bench/synthetic_batch.h"
 #include "worker/rank_state.h"
 #include "worker/train_step.h"
@@ -37,6 +41,13 @@ struct RankReport {
   MemoryReport memory;
 };
 
+StatusOr<ModelSpec> MakeSpec(const Recipe& recipe) {
+  WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe.model()));
+  WEFT_RETURN_IF_ERROR(
+      ApplyTrainable({recipe.trainable().begin(), recipe.trainable().end()}, &spec));
+  return spec;
+}
+
 StatusOr<std::unique_ptr<RankState>> MakeRank(const StepBenchOptions& options,
                                               const AxisCommunicators& axes) {
   if (options.simulated) {
@@ -47,9 +58,7 @@ StatusOr<std::unique_ptr<RankState>> MakeRank(const StepBenchOptions& options,
                                return MakeSimulatedModel(costs, spec, store);
                              });
   }
-  WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(options.recipe.model()));
-  WEFT_RETURN_IF_ERROR(ApplyTrainable(
-      {options.recipe.trainable().begin(), options.recipe.trainable().end()}, &spec));
+  WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeSpec(options.recipe));
   return RankState::Create(options.recipe, std::move(spec), axes);
 }
 
@@ -83,6 +92,7 @@ StatusOr<RankReport> RunRank(const StepBenchOptions& options, const AxisCommunic
     WEFT_RETURN_IF_ERROR(rank->gradients().Finish());
     WEFT_RETURN_IF_ERROR(rank->optimizer().Step(1e-4, rank->gradients()));
   }
+  axes.device.Synchronize();
   report.seconds = (Now() - start) / options.steps;
   report.waits = rank->parallel().TakeWaits();
   for (auto& [name, seconds] : report.waits) seconds /= options.steps;
@@ -161,10 +171,38 @@ StepBenchReport Summarise(const StepBenchOptions& options, const Mesh& mesh,
   return report;
 }
 
+at::ScalarType ComputeType(Precision precision) {
+  return precision == BF16 ? at::kBFloat16 : precision == FP64 ? at::kDouble : at::kFloat;
+}
+
+// One rank's peak, with the threads and the type of the recipe.
+Status AddFlops(const StepBenchOptions& options, const ComputeDevice& device, int ranks,
+                StepBenchReport* report) {
+  WEFT_ASSIGN_OR_RETURN(const ModelSpec spec, MakeSpec(options.recipe));
+  const std::vector<double> costs = BlockCosts(spec);
+  report->flops_per_second =
+      std::accumulate(costs.begin(), costs.end(), 0.0) * report->samples / report->step_seconds;
+  report->mfu = report->flops_per_second / ranks /
+                MatmulFlops(device, ComputeType(options.recipe.precision()));
+  return OkStatus();
+}
+
+StatusOr<ComputeDevice> OpenDevice(const StepBenchOptions& options, const ParallelDims& dims) {
+  if (options.device < 0) return ComputeDevice();
+  if (dims.world_size() > 1) {
+    return InvalidArgument(
+        "--device: ranks as threads would wait for each other on one device (LibTorch has one "
+        "thread for "
+        "all its backward passes); measure one rank");
+  }
+  return ComputeDevice::Open(options.device);
+}
+
 }  // namespace
 
 StatusOr<StepBenchReport> BenchStep(const StepBenchOptions& options) {
   WEFT_ASSIGN_OR_RETURN(const ParallelDims dims, MakeParallelDims(options.recipe));
+  WEFT_ASSIGN_OR_RETURN(const ComputeDevice device, OpenDevice(options, dims));
   std::vector<std::unique_ptr<FlightRecorder>> recorders;
   std::vector<FlightRecorder*> pointers;
   for (int r = 0; r < dims.world_size(); ++r) {
@@ -176,7 +214,9 @@ StatusOr<StepBenchReport> BenchStep(const StepBenchOptions& options) {
   Mutex mutex;
   Status first;
   const auto run = [&](size_t r) {
+    device.Enter();
     AxisCommunicators axes;
+    axes.device = device;
     axes.dp = mesh[r].dp.get();
     axes.tp = mesh[r].tp.get();
     axes.pp = mesh[r].pp.get();
@@ -200,7 +240,10 @@ StatusOr<StepBenchReport> BenchStep(const StepBenchOptions& options) {
   for (size_t r = 0; r < mesh.size(); ++r) threads.emplace_back(run, r);
   for (std::thread& thread : threads) thread.join();
   WEFT_RETURN_IF_ERROR(first);
-  return Summarise(options, Mesh(dims), reports, recorders);
+  StepBenchReport report = Summarise(options, Mesh(dims), reports, recorders);
+  if (!options.simulated)
+    WEFT_RETURN_IF_ERROR(AddFlops(options, device, dims.world_size(), &report));
+  return report;
 }
 
 }  // namespace weft

@@ -20,6 +20,9 @@ struct StepBenchOptions {
   Recipe recipe;
   // Measured; two more warm up.
   int steps = 5;
+  // On this device of the accelerator, one rank only: LibTorch has one thread a device for all backward passes, in which
+  // ranks as threads would wait for each other. -1: on the CPU.
+  int device = -1;
   // Set: blocks that only take time, instead of the recipe's model.
   std::optional<SimulatedCosts> simulated;
 };
@@ -28,6 +31,11 @@ struct StepBenchReport {
   // Of a step, the mean; samples of the global batch.
   double step_seconds = 0;
   double samples = 0;
+  // Of the model's forward and backward passes, multiplications and additions (recomputation does not count), and that as a
+  // share of what matrix products of the recipe's precision reach here on their own (model FLOP utilisation; Chowdhery et al.
+  // 2022, with a measured peak). 0 for simulated blocks.
+  double flops_per_second = 0;
+  double mfu = 0;
   // Of the pipeline of the first dp and tp rank in the last step; idle time of all its ranks.
   Timeline timeline;
   double bubble = 0;
