@@ -24,6 +24,17 @@ Recipe RecipeOf(const std::string& model) {
   recipe.set_steps(2);
   recipe.mutable_batch()->set_slots(4);
   recipe.mutable_optimizer()->set_clip_norm(0);
+  // Two blocks of each kind are enough for what a device could get wrong.
+  ModelRecipe* family = recipe.mutable_model();
+  if (model == "clip") {
+    family->mutable_clip()->set_vision_layers(2);
+    family->mutable_clip()->set_text_layers(2);
+  } else if (model == "roberta") {
+    family->mutable_roberta()->set_layers(2);
+  } else {
+    family->mutable_llava()->set_vision_layers(3);
+    family->mutable_llava()->set_layers(2);
+  }
   return recipe;
 }
 
