@@ -5,6 +5,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -28,13 +29,21 @@ constexpr int64_t kScoresAtATime = 1 << 20;
 // Sizes of a call. Query heads of one kv head are its group.
 struct Sizes {
   Sizes(const at::Tensor& q, const at::Tensor& k)
-      : b(q.size(0)), s(q.size(1)), t(k.size(1)), h(q.size(2)), kv(k.size(2)), d(q.size(3)) {
+      : b(q.size(0)),
+        s(q.size(1)),
+        t(k.size(1)),
+        h(q.size(2)),
+        kv(k.size(2)),
+        d(q.size(3)),
+        on_host(q.is_cpu()) {
     WEFT_CHECK(h % kv == 0) << h << " query heads share " << kv << " kv heads";
   }
-  int64_t Step() const { return std::max<int64_t>(1, kScoresAtATime / (h * s * t)); }
+  // Samples at a time; all of them where there is no cache to stay in.
+  int64_t Step() const { return on_host ? std::max<int64_t>(1, kScoresAtATime / (h * s * t)) : b; }
   double Scale() const { return 1 / std::sqrt(static_cast<double>(d)); }
 
   int64_t b, s, t, h, kv, d;
+  bool on_host;
 };
 
 // [n, s, h, d] -> [n kv, group s, d], and back.
@@ -159,13 +168,28 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
   }
 };
 
+// fp32 and fp64 have no flash kernel, and keyed dropout fits none.
+bool FitsFused(const at::Tensor& q, const at::Tensor& key_mask, const AttendOptions& options) {
+  return !q.is_cpu() && q.scalar_type() == at::kBFloat16 && options.causal &&
+         options.dropout.p == 0 && (!key_mask.defined() || options.padding_last);
+}
+
 }  // namespace
+
+at::Tensor AttendCausalFused(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  return at::scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2),
+                                          /*attn_mask=*/{}, /*dropout_p=*/0.0, /*is_causal=*/true,
+                                          /*scale=*/std::nullopt,
+                                          /*enable_gqa=*/q.size(2) != k.size(2))
+      .transpose(1, 2);
+}
 
 at::Tensor Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   const at::Tensor& key_mask, const AttendOptions& options) {
   WEFT_CHECK(!options.causal || q.size(1) == k.size(1)) << "causal attention over other tokens";
   WEFT_CHECK(options.dropout.p == 0 || options.most_tokens >= std::max(q.size(1), k.size(1)))
       << "more tokens than the recipe's " << options.most_tokens;
+  if (FitsFused(q, key_mask, options)) return AttendCausalFused(q, k, v);
   return AttendFunction::apply(q, k, v, std::optional<at::Tensor>(key_mask), options);
 }
 

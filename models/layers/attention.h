@@ -14,6 +14,8 @@ namespace weft {
 struct AttendOptions {
   // A query sees the key of its own position and those before it. REQUIRES: as many queries as keys.
   bool causal = false;
+  // The key mask's zeros end a row, and nobody reads what their queries get: causal queries before them see none anyway.
+  bool padding_last = false;
   // On the probabilities: element (head * S + query) * S + key of a sample's row, heads counted over all ranks.
   Dropout dropout;
   // Of the micro-batch's first sample.
@@ -30,6 +32,10 @@ struct AttendOptions {
 // i / (heads / kv_heads). key_mask: undefined, or [b, t] with zeros where no query may look.
 at::Tensor Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                   const at::Tensor& key_mask, const AttendOptions& options);
+
+// The same by LibTorch's fused kernels (flash attention on CUDA in bf16), for causal attention whose only mask is
+// padding_last. Attend takes it on a device in bf16 if there is no dropout; elsewhere the products above are as exact, or faster.
+at::Tensor AttendCausalFused(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
 // The fast path of self-attention without dropout and key mask: q, k and v of every head [b, s, 3, heads, d] ->
 // [b, s, heads, d]. Keeps qkv only.

@@ -35,6 +35,7 @@ AttentionLayer::AttentionLayer(const AttentionParameters& parameters,
 AttendOptions AttentionLayer::OptionsOf(const MicroBatchContext& context) const {
   AttendOptions options;
   options.causal = options_.causal;
+  options.padding_last = options_.padding_last;
   options.dropout = DropoutAt(context, options_.site, options_.dropout);
   options.first_row = context.first_row;
   options.first_head = axis_.rank * heads_;

@@ -32,6 +32,8 @@ struct AttentionOptions {
   int64_t heads = 1;
   int64_t kv_heads = 1;
   bool causal = false;
+  // AttendOptions.
+  bool padding_last = false;
   // Rotary position embedding of q and k; 0: none.
   double rope_theta = 0;
   double dropout = 0;

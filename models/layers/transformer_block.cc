@@ -31,6 +31,7 @@ AttentionOptions AttentionOptionsOf(const BlockSpec& block, const TransformerOpt
   attention.heads = options.heads;
   attention.kv_heads = options.kv_heads == 0 ? options.heads : options.kv_heads;
   attention.causal = options.causal;
+  attention.padding_last = options.padding_last;
   attention.rope_theta = options.rope_theta;
   attention.dropout = options.attention_dropout;
   attention.most_tokens = block.inputs[0].dims[0];

@@ -50,6 +50,8 @@ struct TransformerOptions {
   bool causal = false;
   // The block's second input is a mask of the keys, [samples, tokens].
   bool key_mask = false;
+  // Its zeros end a row, and no loss reads there.
+  bool padding_last = false;
   NormKind norm = NormKind::kLayerNorm;
   NormPlace norm_place = NormPlace::kBefore;
   double norm_eps = 1e-5;

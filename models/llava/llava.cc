@@ -176,6 +176,7 @@ TransformerOptions LanguageOptions(const LlavaConfig& config) {
   options.kv_heads = config.kv_heads;
   options.causal = true;
   options.key_mask = true;
+  options.padding_last = true;
   options.norm = NormKind::kRmsNorm;
   options.norm_eps = config.norm_eps;
   options.activation = Activation::kSwiGlu;

@@ -129,6 +129,25 @@ TEST(RmsNormTest, MatchesAutogradInEveryType) {
   }
 }
 
+TEST(AttentionTest, FusedCausalAgreesWhereSomebodyReads) {
+  // Two tokens of padding end sample 1; nobody reads what their queries get, so their dy is zero.
+  const at::Tensor q = Numbers({kSamples, kQueries, kHeads, kWidth}, 0.1).set_requires_grad(true);
+  const at::Tensor k = Numbers({kSamples, kQueries, 2, kWidth}, 0.2).set_requires_grad(true);
+  const at::Tensor v = Numbers({kSamples, kQueries, 2, kWidth}, 0.3).set_requires_grad(true);
+  const at::Tensor mask = KeyMask(kQueries);
+  const at::Tensor read = mask.to(at::kDouble).view({kSamples, kQueries, 1, 1});
+  const at::Tensor dy = Numbers({kSamples, kQueries, kHeads, kWidth}, 0.4) * read;
+  AttendOptions options;
+  options.causal = true;
+  options.padding_last = true;
+  const at::Tensor expected = Attend(q, k, v, mask, options);
+  const at::Tensor fused = AttendCausalFused(q, k, v);
+  EXPECT_LT(RelativeError(fused * read, expected * read), 1e-14);
+  const auto reference = torch::autograd::grad({expected}, {q, k, v}, {dy});
+  const auto grads = torch::autograd::grad({fused}, {q, k, v}, {dy});
+  for (size_t i = 0; i < 3; ++i) EXPECT_LT(RelativeError(grads[i], reference[i]), 1e-13) << i;
+}
+
 TEST(ActivationTest, SiluTimesAndGeluMatchTheirFormulas) {
   const at::Tensor a = Numbers({4, 9}, 0.1).set_requires_grad(true);
   const at::Tensor b = Numbers({4, 9}, 0.2).set_requires_grad(true);
