@@ -25,14 +25,18 @@ struct ThroughputWindow {
   double DataWait() const;
   double PeerWait() const;
   double SaveWait() const;
+  // What the loader's threads do while steps wait for data: "decode", "read", or "cores" (decoding, but no core is free).
+  // "": steps hardly wait, or nobody said.
+  std::string DataBottleneck() const;
 
   struct Step {
     double seconds = 0, samples = 0, data = 0, peer = 0, save = 0;
+    double decode = 0, read = 0, core_wait = 0;
   };
   std::deque<Step> steps;  // at most 50
 };
 
-// "step 120/1000  loss 3.4121  127 samples/s  waiting: data 1%, peers 4%, checkpoints 0%  ETA 3m 20s"
+// "step 120/1000  loss 3.4121  127 samples/s  waiting: data 9% (decode), peers 4%, checkpoints 0%  ETA 3m 20s"
 std::string StepLine(int64_t step, int64_t num_steps, double loss, const ThroughputWindow& window);
 
 class Console {

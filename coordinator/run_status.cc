@@ -29,8 +29,11 @@ std::string HeadTable(const Json& json) {
   out += Format(", %.0f samples/s, ETA ", json.at("images_per_s").get<double>()) +
          HumanSeconds(json.at("eta_s").get<double>()) + "\n";
   const Json& waiting = json.at("waiting");
-  out += Format("waiting     data %.0f%%, peers %.0f%%, checkpoints %.0f%%\n",
-                100 * waiting.at("data").get<double>(), 100 * waiting.at("peers").get<double>(),
+  const std::string bottleneck = waiting.value("data_bottleneck", "");
+  const std::string why = bottleneck.empty() ? "" : " (" + bottleneck + ")";
+  out += Format("waiting     data %.0f%%%s, peers %.0f%%, checkpoints %.0f%%\n",
+                100 * waiting.at("data").get<double>(), why.c_str(),
+                100 * waiting.at("peers").get<double>(),
                 100 * waiting.at("checkpoints").get<double>());
   out += Format("generation  E%llu.G%llu, coordinator pid %lld\n",
                 json.at("epoch").get<unsigned long long>(),
@@ -68,24 +71,27 @@ std::string Table(const Json& json) {
 }  // namespace
 
 std::string ToJson(const RunStatus& s) {
-  Json json = {
-      {"name", s.name},
-      {"run_dir", s.run_dir},
-      {"pid", s.pid},
-      {"epoch", s.epoch},
-      {"generation", s.generation},
-      {"phase", s.phase},
-      {"reason", s.reason},
-      {"step", s.step},
-      {"steps", s.steps},
-      {"loss", s.loss},
-      {"images_per_s", s.images_per_s},
-      {"waiting", {{"data", s.data_wait}, {"peers", s.peer_wait}, {"checkpoints", s.save_wait}}},
-      {"eta_s", s.eta_s},
-      {"stale_frames", s.stale_frames},
-      {"members", Json::array()},
-      {"checkpoints", Json::array()},
-      {"recoveries", Json::array()}};
+  Json json = {{"name", s.name},
+               {"run_dir", s.run_dir},
+               {"pid", s.pid},
+               {"epoch", s.epoch},
+               {"generation", s.generation},
+               {"phase", s.phase},
+               {"reason", s.reason},
+               {"step", s.step},
+               {"steps", s.steps},
+               {"loss", s.loss},
+               {"images_per_s", s.images_per_s},
+               {"waiting",
+                {{"data", s.data_wait},
+                 {"data_bottleneck", s.data_bottleneck},
+                 {"peers", s.peer_wait},
+                 {"checkpoints", s.save_wait}}},
+               {"eta_s", s.eta_s},
+               {"stale_frames", s.stale_frames},
+               {"members", Json::array()},
+               {"checkpoints", Json::array()},
+               {"recoveries", Json::array()}};
   for (const MemberStatus& m : s.members) {
     json["members"].push_back({{"rank", m.rank},
                                {"host", m.host},

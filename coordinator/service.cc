@@ -643,6 +643,7 @@ RunStatus Coordinator::Snapshot() const {
   status.loss = last_step_.loss();
   status.images_per_s = window.SamplesPerSecond();
   status.data_wait = window.DataWait();
+  status.data_bottleneck = window.DataBottleneck();
   status.peer_wait = window.PeerWait();
   status.save_wait = window.SaveWait();
   status.eta_s = static_cast<double>(status.steps - status.step) * window.StepSeconds();

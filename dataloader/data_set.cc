@@ -92,7 +92,7 @@ StatusOr<std::unique_ptr<DataSet>> DataSet::Open(const std::vector<std::string>&
 }
 
 Status DataSet::AddShard(const std::string& path) {
-  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<ShardFile> file, ShardFile::Open(path));
+  WEFT_ASSIGN_OR_RETURN(std::unique_ptr<ShardFile> file, ShardFile::Open(path, files_));
   std::optional<ShardIndex> index = ShardIndex::MapBeside(*file);
   if (!index) {
     WEFT_ASSIGN_OR_RETURN(index, ShardIndex::Build(*file));

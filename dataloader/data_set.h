@@ -85,6 +85,10 @@ class DataSet {
   Status OpenManifest(const std::string& path);
   std::string ComputeManifestHash() const;
 
+  // Shards that are open at a time: those that the windows of some lanes read from.
+  static constexpr size_t kMaxOpenFiles = 256;
+
+  const std::shared_ptr<OpenFiles> files_ = std::make_shared<OpenFiles>(kMaxOpenFiles);
   std::unique_ptr<Manifest> manifest_;
   std::vector<Shard> shards_;
   // Id of each shard's first sample, and the total.

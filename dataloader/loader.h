@@ -17,7 +17,8 @@
 
 namespace weft {
 
-// What a loader's threads did since the first call of times(), in seconds of all of them together.
+// What a loader's threads did since the first call of times(), in seconds of all of them together, of one row in eight: what
+// counts is their proportion.
 struct LoaderTimes {
   // On a core: decoding, resizing, tokenizing.
   double decode_s = 0;

@@ -111,41 +111,43 @@ StatusOr<int> Inflate(const std::string& path, int fd) {
 
 }  // namespace
 
-StatusOr<std::unique_ptr<ShardFile>> ShardFile::Open(const std::string& path) {
+StatusOr<std::unique_ptr<ShardFile>> ShardFile::Open(const std::string& path,
+                                                     std::shared_ptr<OpenFiles> files) {
   FdHolder fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (fd.get() < 0) return ErrnoStatus("open shard " + path, errno);
   struct stat st = {};
   if (::fstat(fd.get(), &st) != 0) return ErrnoStatus("stat shard " + path, errno);
   if (!S_ISREG(st.st_mode)) return InvalidArgument("shard " + path + " is not a regular file");
-  const auto disk_bytes = static_cast<uint64_t>(st.st_size);
-  const int64_t disk_time = int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec;
+  std::unique_ptr<ShardFile> file(new ShardFile(path));
+  WEFT_ASSIGN_OR_RETURN(file->identity_, IdentityOf(path, fd.get()));
   char magic[4] = {};
   const ssize_t magic_size = ::pread(fd.get(), magic, sizeof magic, 0);
   const std::string_view head(magic, static_cast<size_t>(std::max<ssize_t>(magic_size, 0)));
   const bool zstd = head == "\x28\xB5\x2F\xFD";
-  int use_fd = -1;
   if (zstd || head.starts_with("\x1F\x8B")) {
-    WEFT_ASSIGN_OR_RETURN(use_fd, zstd ? InflateZstd(path, fd.get()) : Inflate(path, fd.get()));
-    if (::fstat(use_fd, &st) != 0) {
-      ::close(use_fd);
-      return ErrnoStatus("stat shard " + path, errno);
-    }
+    WEFT_ASSIGN_OR_RETURN(const int inflated,
+                          zstd ? InflateZstd(path, fd.get()) : Inflate(path, fd.get()));
+    file->own_ = std::make_shared<const OpenFile>(inflated);
+    if (::fstat(inflated, &st) != 0) return ErrnoStatus("stat shard " + path, errno);
+  } else if (files != nullptr) {
+    file->files_ = std::move(files);
   } else {
-    use_fd = fd.Release();
+    file->own_ = std::make_shared<const OpenFile>(fd.Release());
   }
-  std::unique_ptr<ShardFile> file(new ShardFile(path, use_fd));
   file->size_ = static_cast<uint64_t>(st.st_size);
-  file->disk_bytes_ = disk_bytes;
-  file->disk_time_ = disk_time;
   return file;
 }
 
-ShardFile::~ShardFile() { ::close(fd_); }
+StatusOr<std::shared_ptr<const OpenFile>> ShardFile::File() const {
+  if (own_ != nullptr) return own_;
+  return files_->Get(path_, identity_);
+}
 
 Status ShardFile::ReadAt(uint64_t offset, size_t size, void* out) const {
+  WEFT_ASSIGN_OR_RETURN(const std::shared_ptr<const OpenFile> file, File());
   auto* cursor = static_cast<char*>(out);
   while (size > 0) {
-    const ssize_t n = ::pread(fd_, cursor, size, static_cast<off_t>(offset));
+    const ssize_t n = ::pread(file->fd(), cursor, size, static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoStatus("read shard " + path_, errno);
     if (n == 0) {
@@ -160,7 +162,10 @@ Status ShardFile::ReadAt(uint64_t offset, size_t size, void* out) const {
 }
 
 void ShardFile::Announce(uint64_t offset, uint64_t size) const {
-  ::posix_fadvise(fd_, static_cast<off_t>(offset), static_cast<off_t>(size), POSIX_FADV_WILLNEED);
+  const StatusOr<std::shared_ptr<const OpenFile>> file = File();
+  if (!file.ok()) return;  // a hint only: reading will say why
+  ::posix_fadvise((*file)->fd(), static_cast<off_t>(offset), static_cast<off_t>(size),
+                  POSIX_FADV_WILLNEED);
 }
 
 StatusOr<uint32_t> ShardFile::Checksum(uint64_t offset, uint64_t size, uint32_t crc) const {

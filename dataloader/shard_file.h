@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "cluster/base/status.h"
+#include "dataloader/open_files.h"
 
 namespace weft {
 
@@ -30,8 +31,9 @@ class ShardBytes {
 
 class ShardFile : public ShardBytes {
  public:
-  static StatusOr<std::unique_ptr<ShardFile>> Open(const std::string& path);
-  ~ShardFile() override;
+  // With `files` no descriptor is kept but by them (an inflated shard keeps its own).
+  static StatusOr<std::unique_ptr<ShardFile>> Open(const std::string& path,
+                                                   std::shared_ptr<OpenFiles> files = nullptr);
   ShardFile(const ShardFile&) = delete;
   ShardFile& operator=(const ShardFile&) = delete;
 
@@ -42,17 +44,19 @@ class ShardFile : public ShardBytes {
   // Tells the kernel that bytes [offset, offset + size) come next: it reads them while others are in use.
   void Announce(uint64_t offset, uint64_t size) const;
   // Of the file as it lies on disk: bytes, and the time of its last change in ns.
-  uint64_t disk_bytes() const { return disk_bytes_; }
-  int64_t disk_time() const { return disk_time_; }
+  uint64_t disk_bytes() const { return identity_.bytes; }
+  int64_t disk_time() const { return identity_.time_ns; }
 
  private:
-  ShardFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  explicit ShardFile(std::string path) : path_(std::move(path)) {}
+  StatusOr<std::shared_ptr<const OpenFile>> File() const;
 
   std::string path_;
-  int fd_;
+  // One of the two.
+  std::shared_ptr<const OpenFile> own_;
+  std::shared_ptr<OpenFiles> files_;
   uint64_t size_ = 0;
-  uint64_t disk_bytes_ = 0;
-  int64_t disk_time_ = 0;
+  DiskIdentity identity_;
 };
 
 }  // namespace weft

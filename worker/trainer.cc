@@ -1,5 +1,6 @@
 #include "worker/trainer.h"
 
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -83,6 +84,7 @@ Status Trainer::SendRecord(int64_t step, const StepResult& result) {
   AddMetric("lr", result.lr, record);
   AddMetric("grad_norm", result.grad_norm, record);
   for (const Metric& metric : result.metrics) AddMetric(metric.name, metric.value, record);
+  AddLoaderTimes(record);
   const BatchRecipe& batch = session_->recipe().batch();
   record->set_samples(static_cast<int64_t>(batch.slots()) * batch.micro_batches() *
                       batch.micro_batch_size());
@@ -91,6 +93,16 @@ Status Trainer::SendRecord(int64_t step, const StepResult& result) {
   record->set_peer_wait_s(result.peer_wait_s);
   record->set_save_wait_s(save_wait_s);
   return channel_->Send(message);
+}
+
+// What the loader's threads did during the step: says what to do about waiting for data. A loader that was started again
+// counts from zero.
+void Trainer::AddLoaderTimes(control::StepRecord* record) {
+  const LoaderTimes now = session_->batches().loader().times();
+  const LoaderTimes before = std::exchange(loader_times_, now);
+  AddMetric("data_decode_s", std::max(0.0, now.decode_s - before.decode_s), record);
+  AddMetric("data_read_s", std::max(0.0, now.read_s - before.read_s), record);
+  AddMetric("data_core_wait_s", std::max(0.0, now.core_wait_s - before.core_wait_s), record);
 }
 
 StatusOr<bool> Trainer::Save(int64_t step) {

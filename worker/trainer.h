@@ -29,6 +29,7 @@ class Trainer {
   // Was it committed? A save that fails is no error.
   StatusOr<bool> Save(int64_t step);
   Status SendRecord(int64_t step, const StepResult& result);
+  void AddLoaderTimes(control::StepRecord* record);
   Status Evaluate(int64_t step);
   Status SendFinished(int64_t step, bool complete);
 
@@ -39,6 +40,7 @@ class Trainer {
   // Since the last record.
   TimePoint record_start_;
   double save_wait_s_ = 0;
+  LoaderTimes loader_times_;
   int64_t last_attempted_save_ = -1;
 };
 

@@ -137,8 +137,12 @@ class Feeder {
     while (stream->produced < stream->total && Current(id)) {
       if (!AwaitRoom(id, *stream)) break;
       WEFT_ASSIGN_OR_RETURN(MicroBatch batch, stream->loader->Next());
-      const CellHeader header = {stream->produced, batch.step, batch.slot, batch.micro_batch,
-                                 stream->loader->num_bad_samples()};
+      const CellHeader header = {stream->produced,
+                                 batch.step,
+                                 batch.slot,
+                                 batch.micro_batch,
+                                 stream->loader->num_bad_samples(),
+                                 stream->loader->times()};
       stream->layout.Write(batch, header,
                            ring_.Cell(stream->produced, stream->cells, stream->layout.bytes()));
       stream->loader->Recycle(std::move(batch));

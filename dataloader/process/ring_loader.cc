@@ -46,6 +46,7 @@ class RingLoader : public Loader {
         layout_.Read(ring_.Cell(static_cast<uint64_t>(next_), cells_, layout_.bytes()), &batch);
     WEFT_RETURN_IF_ERROR(CheckHeader(header));
     bad_samples_ = header.bad_samples;
+    times_ = header.times;
     ++next_;
     control().consumed[static_cast<size_t>(seat_.reader)].position =
         RingPosition::Pack(seat_.id, static_cast<uint64_t>(next_));
@@ -57,6 +58,7 @@ class RingLoader : public Loader {
   const std::string& manifest_hash() const override { return manifest_hash_; }
   int64_t num_samples() const override { return num_samples_; }
   int64_t num_bad_samples() const override { return bad_samples_; }
+  LoaderTimes times() const override { return times_; }
 
  private:
   RingControl& control() const { return ring_.control(); }
@@ -150,6 +152,7 @@ class RingLoader : public Loader {
   std::string manifest_hash_;
   int64_t num_samples_ = 0;
   int64_t bad_samples_ = 0;
+  LoaderTimes times_;
   int64_t next_ = 0;
   MicroBatch spare_;
 };

@@ -70,6 +70,7 @@ struct CellHeader {
   int32_t micro_batch;
   // Distinct bad samples that the loader has met under this request.
   int64_t bad_samples;
+  LoaderTimes times;
 };
 
 class CellLayout {

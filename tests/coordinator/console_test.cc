@@ -1,5 +1,6 @@
 #include "coordinator/console.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -41,6 +42,28 @@ TEST_F(ConsoleTest, TheLineSaysAll) {
       "step 100/120  loss 2.5000  128 samples/s  waiting: data 10%, peers 20%, checkpoints 0% "
       " ETA 10.0s");
   EXPECT_EQ(StepLine(120, 120, 2.5, window).find("ETA"), std::string::npos);
+}
+
+TEST_F(ConsoleTest, WaitingForDataHasAReason) {
+  const auto reason = [](double wait_s, double decode_s, double read_s, double core_wait_s) {
+    control::StepRecord record = Step(100);
+    record.set_data_wait_s(wait_s);
+    for (const auto& [name, value] : {std::pair{"data_decode_s", decode_s},
+                                      {"data_read_s", read_s},
+                                      {"data_core_wait_s", core_wait_s}}) {
+      control::Metric* metric = record.add_metrics();
+      metric->set_name(name);
+      metric->set_value(value);
+    }
+    ThroughputWindow window;
+    window.Add(record);
+    return StepLine(100, 120, 2.5, window);
+  };
+  using ::testing::HasSubstr;
+  EXPECT_THAT(reason(0.05, 3, 1, 2), HasSubstr("data 10% (decode), peers"));
+  EXPECT_THAT(reason(0.05, 1, 3, 2), HasSubstr("data 10% (read), peers"));
+  EXPECT_THAT(reason(0.05, 1, 2, 3), HasSubstr("data 10% (cores), peers"));
+  EXPECT_THAT(reason(0.02, 3, 1, 2), HasSubstr("data 4%, peers"));
 }
 
 TEST_F(ConsoleTest, TheWindowForgets) {
