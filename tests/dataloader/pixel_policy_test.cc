@@ -146,6 +146,10 @@ TEST(PixelWriter, NormalisesAsAModelDoes) {
   recipe.set_pixel_type(AugmentRecipe::FP32_NORMALISED);
   std::vector<float> floats(planes.size());
   PixelWriter(recipe).Write(planes.data(), 256, reinterpret_cast<uint8_t*>(floats.data()));
+  // However the output lies.
+  std::vector<float> shifted(planes.size() + 1);
+  PixelWriter(recipe).Write(planes.data(), 256, reinterpret_cast<uint8_t*>(shifted.data() + 1));
+  EXPECT_TRUE(std::equal(floats.begin(), floats.end(), shifted.begin() + 1));
   EXPECT_NEAR(floats[255], (1 - 0.48145466) / 0.26862954, 1e-6);
   EXPECT_NEAR(floats[512], -0.40821073 / 0.27577711, 1e-6);
   recipe.set_pixel_type(AugmentRecipe::BF16_NORMALISED);

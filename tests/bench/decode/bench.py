@@ -52,7 +52,7 @@ class Peer:
 
 def weft(folder, images, vocabulary, size, mode, cores, threads=1):
     command = [str(folder / "weft_decode_path_bench"), f"{images}/{size}/wds/0.tar", "--vocabulary", vocabulary, "--mode", mode,
-               "--threads", str(threads), "--batches", "4"]
+               "--threads", str(threads), "--batches", "14"]
     line = subprocess.run(pinned(command, cores), check=True, capture_output=True, text=True).stdout.splitlines()[-1]
     answer = json.loads(line)
     return answer["images"] / answer["cpu_s"], answer["images"] / answer["wall_s"]
