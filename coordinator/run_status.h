@@ -45,7 +45,7 @@ struct RunStatus {
   double loss = 0;
   double images_per_s = 0;
   double data_wait = 0, peer_wait = 0, save_wait = 0;  // shares of the time
-  std::string data_bottleneck;  // ThroughputWindow::DataBottleneck
+  std::string data_bottleneck;                         // ThroughputWindow::DataBottleneck
   double eta_s = 0;
   uint64_t stale_frames = 0;
   std::vector<MemberStatus> members;
