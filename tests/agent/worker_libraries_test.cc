@@ -30,6 +30,8 @@ void WriteLibTorch(const std::string& root, const std::string& minor) {
 
 class WorkerLibrariesTest : public ::testing::Test {
  protected:
+  // Whoever runs the tests may have one.
+  WorkerLibrariesTest() { ::unsetenv("LIBTORCH_ROOT"); }
   ~WorkerLibrariesTest() override {
     ::unsetenv("LIBTORCH_ROOT");
     ::setenv("PATH", path_.c_str(), 1);
