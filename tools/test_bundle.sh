@@ -37,7 +37,7 @@ take() {
 }
 
 make_root() {
-  mkdir -p "$root"/{usr/bin,usr/lib/x86_64-linux-gnu,usr/lib64,usr/sbin,proc,dev,tmp,etc,cuda,work}
+  mkdir -p "$root"/{usr/bin,usr/lib/x86_64-linux-gnu,usr/lib64,usr/sbin,proc,dev,tmp,etc,cuda,bundle}
   local link
   for link in bin lib lib64 sbin; do ln -s "usr/$link" "$root/$link"; done
   # A shell and the coreutils with what they load, and the smallest python3.
@@ -67,7 +67,7 @@ make_root() {
   else
     cp -L .deps/cuda-libs/lib/*.so.13 "$root/cuda/lib64/"
   fi
-  tar -C "$root/work" --strip-components=1 -xzf "$bundle"
+  tar -C "$root/bundle" --strip-components=1 -xzf "$bundle"
 }
 
 failures=0
@@ -93,19 +93,19 @@ done
 readonly torch=LIBTORCH_ROOT=/site/torch
 readonly shapes=build/shapes
 in_work() { # in_work NAME=VALUE SHELL_COMMAND: in the unpacked bundle, with an empty environment but for that
-  chroot "$root" /usr/bin/env -i PATH=/usr/bin HOME=/tmp CUDA_HOME=/cuda "$1" /bin/sh -c "cd /work && $2"
+  chroot "$root" /usr/bin/env -i PATH=/usr/bin HOME=/tmp CUDA_HOME=/cuda "$1" /bin/sh -c "cd /bundle && $2"
 }
 train="bin/weft train recipes/clip/shapes.textproto --set steps=4 --set schedule.warmup_steps=1 --set layout.dp=2 --set eval.retrieval=false"
 
 check "weft takes its libraries from the bundle" 0 "^clean$" in_work A=1 \
-  '/lib64/ld-linux-x86-64.so.2 --list bin/weft 2>&1 | grep -v "/work/bin/../lib/\|libc.so\|libm.so\|ld-linux\|libpthread.so\|vdso" || echo clean'
+  '/lib64/ld-linux-x86-64.so.2 --list bin/weft 2>&1 | grep -v "/bundle/bin/../lib/\|libc.so\|libm.so\|ld-linux\|libpthread.so\|vdso" || echo clean'
 check "weft version" 0 "[0-9]+\.[0-9]+" in_work A=1 "bin/weft version"
 check "weft data pack shapes" 0 "" in_work A=1 "bin/weft data pack shapes --out $shapes --pictures 400"
 check "weft data vocab" 0 "" in_work A=1 \
   "bin/weft data vocab --captions-from '$shapes/train-{000000..000003}.tar' --size 560 --out $shapes/vocab.txt"
 check "weft train without LibTorch: one clear error" 1 "no LibTorch was found: set LIBTORCH_ROOT" in_work A=1 \
   "$train --run-dir runs/none"
-check "weft train with a wrong LIBTORCH_ROOT" 1 "LIBTORCH_ROOT=/work holds no LibTorch" in_work LIBTORCH_ROOT=/work \
+check "weft train with a wrong LIBTORCH_ROOT" 1 "LIBTORCH_ROOT=/bundle holds no LibTorch" in_work LIBTORCH_ROOT=/bundle \
   "$train --run-dir runs/wrong"
 # The variant cuda loads only beside all of CUDA's libraries, as pip puts them.
 if [[ $variant == cpu || -d $root/site/nvidia ]]; then
