@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace weft {
@@ -19,27 +20,27 @@ StatusOr<DiskIdentity> IdentityOf(const std::string& path, int fd) {
                       int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec};
 }
 
-StatusOr<std::shared_ptr<const OpenFile>> OpenFiles::Get(const std::string& path,
-                                                         const DiskIdentity& identity) {
+StatusOr<std::shared_ptr<const OpenFile>> OpenFiles::Get(const std::shared_ptr<Slot>& slot) {
+  slot->used.store(++uses_, std::memory_order_relaxed);
+  if (std::shared_ptr<const OpenFile> file = slot->file.load()) return file;
   MutexLock lock(mutex_);
-  const auto found = by_path_.find(path);
-  if (found != by_path_.end()) {
-    entries_.splice(entries_.begin(), entries_, found->second);
-    return entries_.front().file;
-  }
-  auto file = std::make_shared<const OpenFile>(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (file->fd() < 0) return ErrnoStatus("open shard " + path, errno);
-  WEFT_ASSIGN_OR_RETURN(const DiskIdentity now, IdentityOf(path, file->fd()));
-  if (!(now == identity)) {
-    return Unavailable("shard " + path +
+  // Another thread may have opened it in between.
+  if (std::shared_ptr<const OpenFile> file = slot->file.load()) return file;
+  auto file = std::make_shared<const OpenFile>(::open(slot->path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file->fd() < 0) return ErrnoStatus("open shard " + slot->path, errno);
+  WEFT_ASSIGN_OR_RETURN(const DiskIdentity now, IdentityOf(slot->path, file->fd()));
+  if (!(now == slot->identity)) {
+    return Unavailable("shard " + slot->path +
                        " changed while it was in use: bring back the file that the run began with");
   }
-  if (entries_.size() >= most_) {
-    by_path_.erase(entries_.back().path);
-    entries_.pop_back();
+  if (open_.size() >= most_) {
+    const auto oldest = std::min_element(
+        open_.begin(), open_.end(), [](const auto& a, const auto& b) { return a->used < b->used; });
+    (*oldest)->file.store(nullptr);
+    open_.erase(oldest);
   }
-  entries_.push_front({path, file});
-  by_path_[path] = entries_.begin();
+  slot->file.store(file);
+  open_.push_back(slot);
   return std::shared_ptr<const OpenFile>(std::move(file));
 }
 

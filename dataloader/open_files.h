@@ -4,12 +4,12 @@
 // Errors: NotFound, Unavailable (I/O; the file changed); messages name the file. Thread rule: safe from any thread.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
-#include <list>
-#include <map>
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "cluster/base/mutex.h"
 #include "cluster/base/status.h"
@@ -40,21 +40,27 @@ StatusOr<DiskIdentity> IdentityOf(const std::string& path, int fd);
 
 class OpenFiles {
  public:
-  explicit OpenFiles(size_t most) : most_(most) {}
-  StatusOr<std::shared_ptr<const OpenFile>> Get(const std::string& path,
-                                                const DiskIdentity& identity);
-
- private:
-  struct Entry {
-    std::string path;
-    std::shared_ptr<const OpenFile> file;
+  // One file's place among them.
+  struct Slot {
+    Slot(std::string path_of, const DiskIdentity& identity_of)
+        : path(std::move(path_of)), identity(identity_of) {}
+    const std::string path;
+    const DiskIdentity identity;
+    // Null: closed.
+    std::atomic<std::shared_ptr<const OpenFile>> file;
+    // Of the last use, in the order of all uses.
+    std::atomic<uint64_t> used = 0;
   };
 
+  explicit OpenFiles(size_t most) : most_(most) {}
+  // Takes no lock where the file is open.
+  StatusOr<std::shared_ptr<const OpenFile>> Get(const std::shared_ptr<Slot>& slot);
+
+ private:
   const size_t most_;
+  std::atomic<uint64_t> uses_ = 0;
   Mutex mutex_;
-  // Used last first.
-  std::list<Entry> entries_ WEFT_GUARDED_BY(mutex_);
-  std::map<std::string, std::list<Entry>::iterator> by_path_ WEFT_GUARDED_BY(mutex_);
+  std::vector<std::shared_ptr<Slot>> open_ WEFT_GUARDED_BY(mutex_);
 };
 
 }  // namespace weft

@@ -131,6 +131,7 @@ StatusOr<std::unique_ptr<ShardFile>> ShardFile::Open(const std::string& path,
     if (::fstat(inflated, &st) != 0) return ErrnoStatus("stat shard " + path, errno);
   } else if (files != nullptr) {
     file->files_ = std::move(files);
+    file->slot_ = std::make_shared<OpenFiles::Slot>(path, file->identity_);
   } else {
     file->own_ = std::make_shared<const OpenFile>(fd.Release());
   }
@@ -140,7 +141,7 @@ StatusOr<std::unique_ptr<ShardFile>> ShardFile::Open(const std::string& path,
 
 StatusOr<std::shared_ptr<const OpenFile>> ShardFile::File() const {
   if (own_ != nullptr) return own_;
-  return files_->Get(path_, identity_);
+  return files_->Get(slot_);
 }
 
 Status ShardFile::ReadAt(uint64_t offset, size_t size, void* out) const {

@@ -55,6 +55,7 @@ class ShardFile : public ShardBytes {
   // One of the two.
   std::shared_ptr<const OpenFile> own_;
   std::shared_ptr<OpenFiles> files_;
+  std::shared_ptr<OpenFiles::Slot> slot_;
   uint64_t size_ = 0;
   DiskIdentity identity_;
 };

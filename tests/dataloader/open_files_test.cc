@@ -22,15 +22,14 @@ int64_t NumDescriptors() {
 TEST(OpenFiles, ClosesTheOneThatWasNotUsedForLongest) {
   const testing::TempDir dir;
   OpenFiles files(2);
-  std::vector<DiskIdentity> identities;
+  std::vector<std::shared_ptr<OpenFiles::Slot>> slots;
   for (int i = 0; i < 3; ++i) {
     WriteBytes(dir / std::to_string(i), std::string(static_cast<size_t>(10 + i), 'x'));
     const OpenFile file(::open((dir / std::to_string(i)).c_str(), O_RDONLY));
-    identities.push_back(*IdentityOf("", file.fd()));
+    slots.push_back(
+        std::make_shared<OpenFiles::Slot>(dir / std::to_string(i), *IdentityOf("", file.fd())));
   }
-  const auto get = [&](int i) {
-    return files.Get(dir / std::to_string(i), identities[static_cast<size_t>(i)]);
-  };
+  const auto get = [&](size_t i) { return files.Get(slots[i]); };
   const auto first = *get(0);
   EXPECT_NE(*get(1), nullptr);
   EXPECT_EQ(*get(0), first);
