@@ -15,6 +15,7 @@
 #include "cluster/base/philox.h"
 #include "cluster/base/text.h"
 #include "dataloader/pack/captions.h"
+#include "dataloader/pack/done_file.h"
 #include "dataloader/picture_check.h"
 #include "dataloader/sample_source.h"
 #include "dataloader/shard_file.h"
@@ -104,15 +105,8 @@ Json OptionsJson(const PackShapesOptions& options) {
 
 // NotFound unless an earlier call with the same options finished and its shards are still there.
 StatusOr<PackShapesReport> ReadDone(const PackShapesOptions& options) {
-  WEFT_ASSIGN_OR_RETURN(const std::string text, PosixFileSystem()->ReadFile(DonePath(options)));
+  WEFT_ASSIGN_OR_RETURN(const Json done, ReadDoneFile(options.out, OptionsJson(options)));
   try {
-    const Json done = Json::parse(text);
-    if (done.at("options") != OptionsJson(options)) return NotFound("other options");
-    for (const auto& [file, size] : done.at("files").items()) {
-      WEFT_ASSIGN_OR_RETURN(const uint64_t now,
-                            PosixFileSystem()->FileSize(JoinPath(options.out, file)));
-      if (size != now) return NotFound(file + " has changed");
-    }
     return PackShapesReport{done.at("train"), done.at("held_out"), done.at("dropped_twins"), true};
   } catch (const Json::exception& error) {
     return NotFound(DonePath(options) + ": " + error.what());

@@ -8,6 +8,7 @@
 #include "cluster/base/file_system.h"
 #include "cluster/base/hash.h"
 #include "cluster/base/text.h"
+#include "dataloader/pack/done_file.h"
 #include "dataloader/pack/package_source.h"
 
 namespace weft {
@@ -34,15 +35,8 @@ Json OptionsJson(const PackWordnetOptions& options) {
 
 // NotFound unless an earlier call with the same options finished and its shards are still there.
 StatusOr<PackWordnetReport> ReadDone(const PackWordnetOptions& options) {
-  WEFT_ASSIGN_OR_RETURN(const std::string text, PosixFileSystem()->ReadFile(DonePath(options)));
+  WEFT_ASSIGN_OR_RETURN(const Json done, ReadDoneFile(options.out, OptionsJson(options)));
   try {
-    const Json done = Json::parse(text);
-    if (done.at("options") != OptionsJson(options)) return NotFound("other options");
-    for (const auto& [file, size] : done.at("files").items()) {
-      WEFT_ASSIGN_OR_RETURN(const uint64_t now,
-                            PosixFileSystem()->FileSize(JoinPath(options.out, file)));
-      if (size != now) return NotFound(file + " has changed");
-    }
     return PackWordnetReport{done.at("train"), done.at("held_out"), done.at("sentences"), true};
   } catch (const Json::exception& error) {
     return NotFound(DonePath(options) + ": " + error.what());
