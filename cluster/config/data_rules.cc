@@ -166,6 +166,21 @@ void CheckBalance(const BalanceRecipe& balance, RecipeChecker* check) {
   check->Rule(balance.attention() >= 0, "data.balance.attention", "must be at least 0");
 }
 
+void CheckConversation(const ConversationRecipe& conversation, RecipeChecker* check) {
+  check->Rule(!conversation.json_extension().empty(), "data.conversation.json_extension",
+              "must not be empty");
+  check->Count("data.conversation.pack_pictures", true, conversation.pack_pictures(), 0, 1024, "");
+  check->Rule(conversation.pack() || conversation.pack_pictures() == 0,
+              "data.conversation.pack_pictures", "needs data.conversation.pack: true");
+}
+
+void CheckCache(const DataRecipe& data, RecipeChecker* check) {
+  check->Rule(!data.has_cache_dir() || !data.cache_dir().empty(), "data.cache_dir",
+              "must name a folder on a local disk, or not be set");
+  check->Rule(data.cache_bytes() >= int64_t{64} << 20, "data.cache_bytes",
+              "must be at least 64 MiB = 67108864; without data.cache_dir there is no cache");
+}
+
 }  // namespace
 
 void CheckDataRules(const Recipe& recipe, RecipeChecker* check) {
@@ -182,14 +197,15 @@ void CheckDataRules(const Recipe& recipe, RecipeChecker* check) {
   check->Rule(!data.text_extension().empty(), "data.text_extension", "must not be empty");
   check->Count("data.loader_threads", true, data.loader_threads(), 1, 1024, "");
   check->Count("data.prefetch", true, data.prefetch(), 1, 1 << 16, "");
-  check->Rule(!data.conversation().json_extension().empty(), "data.conversation.json_extension",
-              "must not be empty");
+  CheckConversation(data.conversation(), check);
+  CheckCache(data, check);
   CheckMask(data.mask(), check);
   CheckAugment(data.augment(), check);
   CheckOrder(recipe, check);
   CheckSets(data, check);
   CheckMix(recipe, check);
   CheckBalance(data.balance(), check);
+  check->Count("data.batcher.bucket", true, data.batcher().bucket(), 1, kMaxCount, "");
 }
 
 }  // namespace weft
