@@ -83,7 +83,7 @@ StatusOr<Recipe> MakeRecipe(const BenchFlags& flags, const std::string& path) {
     WEFT_ASSIGN_OR_RETURN(loaded, LoadRecipe({.path = path, .overrides = overrides}));
     WEFT_RETURN_IF_ERROR(ValidateRecipe(loaded));
     if (flags.simulate_ms <= 0) {
-      WEFT_ASSIGN_OR_RETURN(spec, MakeModelSpec(loaded.recipe.model()));
+      WEFT_ASSIGN_OR_RETURN(spec, MakeModelSpec(loaded.recipe));
     }
   }
   WEFT_RETURN_IF_ERROR(MakeParallelDims(loaded.recipe).status());

@@ -40,7 +40,7 @@ StatusOr<CheckedRecipe> LoadAndCheck(const std::string& path, const RecipeFlags&
   WEFT_ASSIGN_OR_RETURN(checked.loaded, LoadRecipe({.path = path, .overrides = flags.overrides}));
   const Recipe& recipe = checked.loaded.recipe;
   WEFT_RETURN_IF_ERROR(ValidateRecipe(checked.loaded));
-  WEFT_ASSIGN_OR_RETURN(checked.spec, MakeModelSpec(recipe.model()));
+  WEFT_ASSIGN_OR_RETURN(checked.spec, MakeModelSpec(recipe));
   WEFT_RETURN_IF_ERROR(
       ApplyTrainable({recipe.trainable().begin(), recipe.trainable().end()}, &checked.spec));
   // Where it is only looked at, it may be for another machine.

@@ -42,7 +42,7 @@ StatusOr<std::unique_ptr<Model>> MakeFamily(const Recipe& recipe, const ModelSpe
       return MakeRoberta(config, spec, store);
     }
     case ModelRecipe::kLlava: {
-      WEFT_ASSIGN_OR_RETURN(const LlavaConfig config, ResolveLlava(recipe.model().llava()));
+      WEFT_ASSIGN_OR_RETURN(const LlavaConfig config, ResolveLlava(recipe));
       return MakeLlava(config, spec, norm, store);
     }
     case ModelRecipe::FAMILY_NOT_SET:

@@ -13,7 +13,7 @@
 
 namespace weft {
 
-// `spec` came from MakeModelSpec(recipe.model()) (and ApplyTrainable), `store` from spec.Params(); it must outlive the model.
+// `spec` came from MakeModelSpec(recipe) (and ApplyTrainable), `store` from spec.Params(); it must outlive the model.
 StatusOr<std::unique_ptr<Model>> MakeModel(const Recipe& recipe, const ModelSpec& spec,
                                            ParameterStore* store);
 

@@ -59,7 +59,7 @@ Status Session::Connect(const control::Start& start, const control::Token& token
 }
 
 Status Session::BuildModel() {
-  WEFT_ASSIGN_OR_RETURN(spec_, MakeModelSpec(recipe_.model()));
+  WEFT_ASSIGN_OR_RETURN(spec_, MakeModelSpec(recipe_));
   WEFT_RETURN_IF_ERROR(
       ApplyTrainable({recipe_.trainable().begin(), recipe_.trainable().end()}, &spec_));
   AxisCommunicators axes;

@@ -1,5 +1,6 @@
 #include "models/spec/llava_spec.h"
 
+#include <algorithm>
 #include <cmath>
 #include <string>
 #include <utility>
@@ -32,9 +33,17 @@ double LinearFlops(int64_t rows, int64_t out, int64_t in) {
   return 2 * static_cast<double>(rows) * static_cast<double>(out) * static_cast<double>(in);
 }
 
-// Scores and weighted values.
-double AttentionFlops(int64_t tokens, int64_t width) {
-  return 4 * static_cast<double>(tokens) * static_cast<double>(tokens) * static_cast<double>(width);
+// Scores and weighted values, of `keys` keys a token.
+double AttentionFlops(int64_t tokens, int64_t keys, int64_t width) {
+  return 4 * static_cast<double>(tokens) * static_cast<double>(keys) * static_cast<double>(width);
+}
+
+// A block that works on each picture: what it reads and makes has an entry a picture, and it costs as much as all of them.
+void WorkOnPictures(const LlavaConfig& config, BlockSpec* block) {
+  block->per_sample = config.pictures_of_row();
+  block->forward_flops *= static_cast<double>(block->per_sample);
+  for (ActivationSpec& input : block->inputs) input.per_sample = block->per_sample;
+  for (ActivationSpec& output : block->outputs) output.per_sample = block->per_sample;
 }
 
 BlockSpec MakeVisionEmbeddings(const LlavaConfig& config) {
@@ -54,6 +63,7 @@ BlockSpec MakeVisionEmbeddings(const LlavaConfig& config) {
       LinearFlops(config.patches(), width, 3 * config.patch_size * config.patch_size);
   block.inputs = {FromLoader("pixels", {3, config.image_size, config.image_size})};
   block.outputs = {Rows(block.name + ".out", config.vision_tokens(), width)};
+  WorkOnPictures(config, &block);
   return block;
 }
 
@@ -79,9 +89,10 @@ BlockSpec MakeVisionLayer(const LlavaConfig& config, int64_t layer, const std::s
   params.Row(prefix + "mlp.fc2", width, config.vision_ffn, 0, linear(deep_scale));
   block.forward_flops = LinearFlops(tokens, 4 * width, width) +
                         LinearFlops(tokens, 2 * config.vision_ffn, width) +
-                        AttentionFlops(tokens, width);
+                        AttentionFlops(tokens, tokens, width);
   block.inputs = {Rows(input, tokens, width)};
   block.outputs = {Rows(block.name + ".out", tokens, width)};
+  WorkOnPictures(config, &block);
   return block;
 }
 
@@ -102,6 +113,7 @@ BlockSpec MakeProjector(const LlavaConfig& config, const std::string& input) {
                                     config.vision_width + (linear ? 0 : config.width));
   block.inputs = {Rows(input, config.vision_tokens(), config.vision_width)};
   block.outputs = {{.name = "image_tokens", .dims = {config.patches(), config.width}}};
+  WorkOnPictures(config, &block);
   return block;
 }
 
@@ -113,8 +125,11 @@ BlockSpec MakeWordEmbeddings(const LlavaConfig& config) {
   params.Add(block.name + ".weight", {config.vocab_size, config.width}, Init::Normal(0.02)).tp_dim =
       0;
   block.inputs = {FromLoader("ids", {config.max_length}),
-                  {.name = "image_tokens", .dims = {config.patches(), config.width}},
-                  FromLoader("image_at", {})};
+                  {.name = "image_tokens",
+                   .dims = {config.patches(), config.width},
+                   .per_sample = config.pictures_of_row()},
+                  FromLoader("image_at", config.packed() ? std::vector<int64_t>{config.pictures}
+                                                         : std::vector<int64_t>{})};
   block.outputs = {Rows(block.name + ".out", config.max_length, config.width)};
   return block;
 }
@@ -137,10 +152,12 @@ BlockSpec MakeLanguageLayer(const LlavaConfig& config, int64_t layer, const std:
   params.Column(prefix + "mlp.gate_proj", config.ffn, width, 0, normal);
   params.Column(prefix + "mlp.up_proj", config.ffn, width, 0, normal);
   params.Row(prefix + "mlp.down_proj", width, config.ffn, 0, normal);
-  block.forward_flops = LinearFlops(config.max_length, 2 * width + 2 * kv_width, width) +
-                        LinearFlops(config.max_length, 3 * config.ffn, width) +
-                        AttentionFlops(config.max_length, width);
-  block.inputs = {Rows(input, config.max_length, width), FromLoader("mask", {config.max_length})};
+  block.forward_flops =
+      LinearFlops(config.max_length, 2 * width + 2 * kv_width, width) +
+      LinearFlops(config.max_length, 3 * config.ffn, width) +
+      AttentionFlops(config.max_length, config.max_length / config.pictures_of_row(), width);
+  block.inputs = {Rows(input, config.max_length, width),
+                  FromLoader(config.packed() ? "segment_at" : "mask", {config.max_length})};
   block.outputs = {Rows(block.name + ".out", config.max_length, width)};
   return block;
 }
@@ -185,9 +202,23 @@ void FillLanguage(const LlavaModel& recipe, LlavaConfig* config) {
   config->attention_dropout = recipe.attention_dropout();
 }
 
+// A conversation with a picture is its patches and two words at least.
+Status FillPictures(const ConversationRecipe& recipe, LlavaConfig* config) {
+  if (!recipe.pack()) return OkStatus();
+  const int64_t most = std::max<int64_t>(1, config->max_length / (config->patches() + 2));
+  config->pictures = recipe.pack_pictures() > 0 ? recipe.pack_pictures() : most;
+  if (config->pictures <= most) return OkStatus();
+  return InvalidArgument("data.conversation.pack_pictures: " + std::to_string(config->pictures) +
+                         " pictures of " + std::to_string(config->patches()) +
+                         " patches never fit into a row of model.llava.max_length = " +
+                         std::to_string(config->max_length) + " tokens; at most " +
+                         std::to_string(most) + " do");
+}
+
 }  // namespace
 
-StatusOr<LlavaConfig> ResolveLlava(const LlavaModel& recipe) {
+StatusOr<LlavaConfig> ResolveLlava(const Recipe& whole) {
+  const LlavaModel& recipe = whole.model().llava();
   LlavaConfig config;
   FillVision(recipe, &config);
   FillLanguage(recipe, &config);
@@ -218,6 +249,7 @@ StatusOr<LlavaConfig> ResolveLlava(const LlavaModel& recipe) {
                            " tokens do not hold the " + std::to_string(config.patches()) +
                            " patches of an image and a word");
   }
+  WEFT_RETURN_IF_ERROR(FillPictures(whole.data().conversation(), &config));
   return config;
 }
 

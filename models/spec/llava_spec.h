@@ -9,10 +9,15 @@
 // the one activation besides the chain's. Output: loss.lm, the sum of the cross entropies of the supervised tokens, one
 // scalar a micro-batch.
 //
+// Packed rows (data.conversation.pack) hold several conversations and up to LlavaConfig::pictures pictures: the tower and
+// the projector work on so many entries a sample, whether they are there or not; `image_at` has as many places, and the
+// layers read `segment_at`, where each token's conversation begins, instead of `mask`. forward_flops counts all pictures;
+// in attention a row counts as so many conversations of equal length, as without packing it counts as one that fills it.
+//
 // Sequence parallelism: the tower's rows are split from the end of its embeddings to the begin of the projector, the
 // language model's from the end of its embeddings to the begin of the head. Embeddings, projector and head work on all
 // rows on every rank, so that of their parameters no gradient is partial.
-// Errors: InvalidArgument, naming `model.llava.FIELD`. Thread rule: pure functions.
+// Errors: InvalidArgument, naming `model.llava.FIELD` or `data.conversation.FIELD`. Thread rule: pure functions.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +28,7 @@
 
 namespace weft {
 
-// The recipe's LlavaModel with every default filled in.
+// The recipe's LlavaModel with every default filled in, and what a row of its data holds.
 struct LlavaConfig {
   int64_t image_size = 0;
   int64_t patch_size = 0;
@@ -45,7 +50,11 @@ struct LlavaConfig {
   double rope_theta = 0;
   double dropout = 0;
   double attention_dropout = 0;
+  // Most pictures of a packed row; 0: a row is one conversation with one picture or none.
+  int64_t pictures = 0;
 
+  bool packed() const { return pictures > 0; }
+  int64_t pictures_of_row() const { return packed() ? pictures : 1; }
   // Of the vision tower.
   static constexpr double kLayerNormEps = 1e-5;
   int64_t patches() const { return (image_size / patch_size) * (image_size / patch_size); }
@@ -54,7 +63,8 @@ struct LlavaConfig {
   int64_t head_width() const { return width / heads; }
 };
 
-StatusOr<LlavaConfig> ResolveLlava(const LlavaModel& recipe);
+// REQUIRES: recipe.model() has a llava. Of the rest it reads data.conversation.
+StatusOr<LlavaConfig> ResolveLlava(const Recipe& recipe);
 
 ModelSpec MakeLlavaSpec(const LlavaConfig& config);
 

@@ -31,18 +31,19 @@ double ModelSpec::ForwardFlopsPerSample() const {
   return total;
 }
 
-StatusOr<ModelSpec> MakeModelSpec(const ModelRecipe& recipe) {
-  switch (recipe.family_case()) {
+StatusOr<ModelSpec> MakeModelSpec(const Recipe& recipe) {
+  const ModelRecipe& model = recipe.model();
+  switch (model.family_case()) {
     case ModelRecipe::kClip: {
-      WEFT_ASSIGN_OR_RETURN(const ClipConfig config, ResolveClip(recipe.clip()));
+      WEFT_ASSIGN_OR_RETURN(const ClipConfig config, ResolveClip(model.clip()));
       return MakeClipSpec(config);
     }
     case ModelRecipe::kRoberta: {
-      WEFT_ASSIGN_OR_RETURN(const RobertaConfig config, ResolveRoberta(recipe.roberta()));
+      WEFT_ASSIGN_OR_RETURN(const RobertaConfig config, ResolveRoberta(model.roberta()));
       return MakeRobertaSpec(config);
     }
     case ModelRecipe::kLlava: {
-      WEFT_ASSIGN_OR_RETURN(const LlavaConfig config, ResolveLlava(recipe.llava()));
+      WEFT_ASSIGN_OR_RETURN(const LlavaConfig config, ResolveLlava(recipe));
       return MakeLlavaSpec(config);
     }
     case ModelRecipe::FAMILY_NOT_SET:

@@ -26,6 +26,9 @@ struct ActivationSpec {
   bool wide = false;
   // A tp rank has it for its own images only (EncoderLayout DEAL).
   bool dealt = false;
+  // Entries of the first dimension for each sample: the pictures of a packed row. The loader gives [samples, per_sample,
+  // dims]; blocks see [samples * per_sample, dims].
+  int64_t per_sample = 1;
 };
 
 struct BlockSpec {
@@ -33,10 +36,12 @@ struct BlockSpec {
   // Blocks of one tower form a chain; an encoder can be run alone.
   std::string tower;
   std::vector<ParamSpec> params;
-  // Multiplications and additions of one sample's forward pass.
+  // Multiplications and additions of one sample's forward pass: of all its entries.
   double forward_flops = 0;
   std::vector<ActivationSpec> inputs;
   std::vector<ActivationSpec> outputs;
+  // Entries that the block works on for each sample; its MicroBatchContext counts those.
+  int64_t per_sample = 1;
 };
 
 // A step of the objective that sees the outputs of many micro-batches at once. It may own parameters.
@@ -64,8 +69,9 @@ struct ModelSpec {
   double TrainFlopsPerSample() const { return 3 * ForwardFlopsPerSample(); }
 };
 
-// The spec of the family that the recipe names. Errors: InvalidArgument, naming the recipe's field.
-StatusOr<ModelSpec> MakeModelSpec(const ModelRecipe& recipe);
+// The spec of the family that recipe.model names, for the rows that recipe.data makes. Errors: InvalidArgument, naming the
+// recipe's field.
+StatusOr<ModelSpec> MakeModelSpec(const Recipe& recipe);
 
 // Freezes every parameter that no pattern ("visual.*") matches; no patterns: all are trained. A replica goes with its
 // owner.

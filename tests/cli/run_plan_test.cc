@@ -9,7 +9,7 @@ namespace {
 std::string Describe(const std::string& text) {
   Recipe recipe;
   EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &recipe)) << text;
-  ModelSpec spec = *MakeModelSpec(recipe.model());
+  ModelSpec spec = *MakeModelSpec(recipe);
   EXPECT_TRUE(ApplyTrainable({recipe.trainable().begin(), recipe.trainable().end()}, &spec).ok());
   return DescribeRun(recipe, spec);
 }

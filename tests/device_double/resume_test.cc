@@ -33,7 +33,7 @@ Recipe SmallRecipe() {
 std::unique_ptr<RankState> MakeRank(const Recipe& recipe, const ComputeDevice& device) {
   AxisCommunicators axes;
   axes.device = device;
-  auto rank = RankState::Create(recipe, *MakeModelSpec(recipe.model()), axes);
+  auto rank = RankState::Create(recipe, *MakeModelSpec(recipe), axes);
   WEFT_CHECK_OK(rank.status());
   (*rank)->parameters().FillAll(GoldenFill);
   WEFT_CHECK_OK((*rank)->parameters().Publish());

@@ -11,7 +11,7 @@ namespace weft::testing {
 namespace {
 
 ModelSpec SpecOf(const Recipe& recipe) {
-  StatusOr<ModelSpec> spec = MakeModelSpec(recipe.model());
+  StatusOr<ModelSpec> spec = MakeModelSpec(recipe);
   WEFT_CHECK_OK(spec.status());
   const std::vector<std::string> patterns(recipe.trainable().begin(), recipe.trainable().end());
   WEFT_CHECK_OK(ApplyTrainable(patterns, &*spec));

@@ -68,7 +68,7 @@ void CheckLayout(int ranks, bool sequence, EncoderLayout encoder) {
     recipe.mutable_layout()->set_encoder(encoder);
     AxisCommunicators axes;
     axes.tp = &tp;
-    WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe.model()));
+    WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe));
     WEFT_ASSIGN_OR_RETURN(const auto rank, RankState::Create(recipe, std::move(spec), axes));
     const Run got = Train(rank.get(), batches);
     for (size_t step = 0; step < kSteps; ++step) {

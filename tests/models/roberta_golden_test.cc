@@ -55,7 +55,7 @@ Recipe GoldenRecipe(int tp, bool sequence) {
 }
 
 std::unique_ptr<RankState> MakeRank(const Recipe& recipe, Communicator* tp) {
-  StatusOr<ModelSpec> spec = MakeModelSpec(recipe.model());
+  StatusOr<ModelSpec> spec = MakeModelSpec(recipe);
   WEFT_CHECK_OK(spec.status());
   AxisCommunicators axes;
   axes.tp = tp;

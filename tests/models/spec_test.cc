@@ -11,10 +11,10 @@
 namespace weft {
 namespace {
 
-ModelRecipe Clip(int image, int patch, int width, int layers, int text_width, int text_layers,
-                 int embed) {
-  ModelRecipe recipe;
-  ClipModel* clip = recipe.mutable_clip();
+Recipe Clip(int image, int patch, int width, int layers, int text_width, int text_layers,
+            int embed) {
+  Recipe recipe;
+  ClipModel* clip = recipe.mutable_model()->mutable_clip();
   clip->set_image_size(image);
   clip->set_patch_size(patch);
   clip->set_vision_width(width);
@@ -25,7 +25,7 @@ ModelRecipe Clip(int image, int patch, int width, int layers, int text_width, in
   return recipe;
 }
 
-ModelRecipe B32() { return Clip(224, 32, 768, 12, 512, 12, 512); }
+Recipe B32() { return Clip(224, 32, 768, 12, 512, 12, 512); }
 
 TEST(ClipSpecTest, ParameterCountsAreThePublishedOnes) {
   const ModelSpec b32 = *MakeModelSpec(B32());
@@ -96,18 +96,18 @@ TEST(ClipSpecTest, InitHasThePublishedDeviations) {
 }
 
 TEST(ClipSpecTest, ErrorsNameTheField) {
-  ModelRecipe recipe = B32();
-  recipe.mutable_clip()->set_patch_size(33);
+  Recipe recipe = B32();
+  recipe.mutable_model()->mutable_clip()->set_patch_size(33);
   EXPECT_NE(MakeModelSpec(recipe).status().message().find("model.clip.patch_size"),
             std::string::npos);
   recipe = B32();
-  recipe.mutable_clip()->set_text_heads(7);
+  recipe.mutable_model()->mutable_clip()->set_text_heads(7);
   EXPECT_NE(MakeModelSpec(recipe).status().message().find("model.clip.text_heads"),
             std::string::npos);
-  recipe.mutable_clip()->clear_embed_dim();
+  recipe.mutable_model()->mutable_clip()->clear_embed_dim();
   EXPECT_NE(MakeModelSpec(recipe).status().message().find("model.clip.embed_dim"),
             std::string::npos);
-  EXPECT_FALSE(MakeModelSpec(ModelRecipe()).ok());
+  EXPECT_FALSE(MakeModelSpec(Recipe()).ok());
 }
 
 TEST(ModelSpecTest, TrainablePatternsFreezeTheRest) {

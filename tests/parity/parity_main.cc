@@ -151,7 +151,7 @@ class ModelParity {
       : model_(model), arguments_(arguments), recipe_(ParityRecipe(model)) {}
 
   Status Run(std::vector<Row>* rows) {
-    WEFT_ASSIGN_OR_RETURN(const ModelSpec spec, MakeModelSpec(recipe_.model()));
+    WEFT_ASSIGN_OR_RETURN(const ModelSpec spec, MakeModelSpec(recipe_));
     WEFT_ASSIGN_OR_RETURN(alone_, RunOnThreads(recipe_));
     references_.emplace(ParityLayout().BitsKey(), alone_);
     if (Wants("fp64")) {

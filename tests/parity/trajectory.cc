@@ -69,7 +69,7 @@ double RelativeError(double a, double b) { return std::abs(a - b) / std::max(std
 }  // namespace
 
 StatusOr<RankPart> RunParityRank(const Recipe& recipe, const AxisCommunicators& axes) {
-  WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe.model()));
+  WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe));
   WEFT_RETURN_IF_ERROR(
       ApplyTrainable({recipe.trainable().begin(), recipe.trainable().end()}, &spec));
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<RankState> rank,

@@ -24,7 +24,7 @@ std::string Why(const std::string& model, const std::string& layout, int slots =
   const std::string text = "model { " + model + " } batch { slots: " + std::to_string(slots) +
                            " } layout { " + layout + " }";
   EXPECT_TRUE(google::protobuf::TextFormat::ParseFromString(text, &recipe)) << text;
-  const StatusOr<ModelSpec> spec = MakeModelSpec(recipe.model());
+  const StatusOr<ModelSpec> spec = MakeModelSpec(recipe);
   EXPECT_TRUE(spec.ok()) << spec.status();
   const Status status = CheckLayoutFits(recipe, *spec);
   EXPECT_TRUE(status.ok() || status.code() == StatusCode::kInvalidArgument);

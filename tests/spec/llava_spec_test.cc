@@ -37,7 +37,22 @@ LlavaModel Tiny() {
   return recipe;
 }
 
-ModelSpec Spec(const LlavaModel& recipe) { return MakeLlavaSpec(*ResolveLlava(recipe)); }
+StatusOr<LlavaConfig> Resolve(const LlavaModel& model,
+                              const ConversationRecipe& conversation = {}) {
+  Recipe recipe;
+  *recipe.mutable_model()->mutable_llava() = model;
+  *recipe.mutable_data()->mutable_conversation() = conversation;
+  return ResolveLlava(recipe);
+}
+
+ModelSpec Spec(const LlavaModel& recipe) { return MakeLlavaSpec(*Resolve(recipe)); }
+
+ConversationRecipe Packed(int pictures) {
+  ConversationRecipe conversation;
+  conversation.set_pack(true);
+  conversation.set_pack_pictures(pictures);
+  return conversation;
+}
 
 std::map<std::string, ParamSpec> ByName(const ModelSpec& spec) {
   std::map<std::string, ParamSpec> params;
@@ -164,11 +179,55 @@ TEST(LlavaSpecTest, ImageTokensReachTheWordEmbeddings) {
   EXPECT_EQ(made.count("loss.lm"), 1);
 }
 
+TEST(LlavaSpecTest, PackedRowsHoldAsManyPicturesAsFit) {
+  LlavaModel recipe = Llava7B();
+  recipe.set_max_length(2048);
+  EXPECT_EQ(Resolve(recipe)->pictures, 0);
+  EXPECT_EQ(Resolve(recipe, Packed(0))->pictures, 3) << "of 576 patches";
+  EXPECT_EQ(Resolve(recipe, Packed(2))->pictures, 2);
+  EXPECT_THAT(Resolve(recipe, Packed(4)).status().message(),
+              HasSubstr("data.conversation.pack_pictures: 4"));
+  recipe.set_max_length(577);
+  EXPECT_EQ(Resolve(recipe, Packed(0))->pictures, 1);
+}
+
+TEST(LlavaSpecTest, BlocksOfPicturesHaveAnEntryAPicture) {
+  LlavaModel recipe = Tiny();
+  recipe.set_max_length(18);
+  const ModelSpec one = Spec(recipe);
+  const ModelSpec packed = MakeLlavaSpec(*Resolve(recipe, Packed(3)));
+  ASSERT_EQ(packed.blocks.size(), one.blocks.size());
+  for (size_t b = 0; b < packed.blocks.size(); ++b) {
+    const BlockSpec& block = packed.blocks[b];
+    const bool pictures = block.tower != "language";
+    EXPECT_EQ(block.per_sample, pictures ? 3 : 1) << block.name;
+    if (pictures) {
+      EXPECT_EQ(block.forward_flops, 3 * one.blocks[b].forward_flops) << block.name;
+    }
+    for (const ActivationSpec& output : block.outputs)
+      EXPECT_EQ(output.per_sample, pictures ? 3 : 1) << output.name;
+    for (const ActivationSpec& input : block.inputs) {
+      EXPECT_EQ(input.per_sample, pictures || input.name == "image_tokens" ? 3 : 1) << input.name;
+      EXPECT_NE(input.name, "mask");
+      if (input.name == "image_at") {
+        EXPECT_THAT(input.dims, ElementsAre(3));
+      }
+      if (input.name == "segment_at") {
+        EXPECT_THAT(input.dims, ElementsAre(18));
+      }
+    }
+  }
+  // 18 queries see 6 keys instead of 18.
+  const size_t layer = packed.blocks.size() - 2;
+  EXPECT_EQ(one.blocks[layer].forward_flops - packed.blocks[layer].forward_flops,
+            4.0 * 18 * 12 * 32);
+}
+
 TEST(LlavaSpecTest, ErrorsNameTheField) {
   const auto error = [](void (*change)(LlavaModel*)) {
     LlavaModel recipe = Tiny();
     change(&recipe);
-    return ResolveLlava(recipe).status().message();
+    return Resolve(recipe).status().message();
   };
   EXPECT_THAT(error([](LlavaModel* m) { m->set_kv_heads(3); }), HasSubstr("model.llava.kv_heads"));
   EXPECT_THAT(error([](LlavaModel* m) { m->set_select_layer(-4); }),

@@ -13,9 +13,9 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-ModelRecipe Roberta(int width, int layers, int heads) {
-  ModelRecipe recipe;
-  RobertaModel* roberta = recipe.mutable_roberta();
+Recipe Roberta(int width, int layers, int heads) {
+  Recipe recipe;
+  RobertaModel* roberta = recipe.mutable_model()->mutable_roberta();
   roberta->set_width(width);
   roberta->set_layers(layers);
   roberta->set_heads(heads);
@@ -108,12 +108,12 @@ TEST(RobertaSpecTest, OnlyHiddenStatesCrossTheBordersOfBlocks) {
 }
 
 TEST(RobertaSpecTest, ErrorsNameTheField) {
-  ModelRecipe recipe = Roberta(16, 2, 3);
+  Recipe recipe = Roberta(16, 2, 3);
   EXPECT_THAT(MakeModelSpec(recipe).status().message(), HasSubstr("model.roberta.heads"));
   recipe = Roberta(16, 0, 4);
   EXPECT_THAT(MakeModelSpec(recipe).status().message(), HasSubstr("model.roberta.layers"));
   recipe = Roberta(16, 2, 4);
-  recipe.mutable_roberta()->set_position_rows(512);
+  recipe.mutable_model()->mutable_roberta()->set_position_rows(512);
   EXPECT_THAT(MakeModelSpec(recipe).status().message(), HasSubstr("model.roberta.position_rows"));
 }
 

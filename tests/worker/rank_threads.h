@@ -23,7 +23,7 @@ inline void OnAllRanks(const Recipe& recipe, const std::function<Status(int, Ran
   ASSERT_TRUE(mesh.ok()) << mesh.status();
   const auto run = [&](int rank) -> Status {
     const MeshCommunicators& own = (*mesh)[static_cast<size_t>(rank)];
-    WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe.model()));
+    WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe));
     WEFT_RETURN_IF_ERROR(
         ApplyTrainable({recipe.trainable().begin(), recipe.trainable().end()}, &spec));
     WEFT_ASSIGN_OR_RETURN(
@@ -47,7 +47,7 @@ inline void OnAllRanks(const Recipe& recipe, const std::function<Status(int, Ran
 // What a checkpoint of such a run says besides tensors.
 inline checkpoint::TrainState StateOf(const Recipe& recipe, int64_t step) {
   checkpoint::TrainState state = TinyState(step);
-  ModelSpec spec = *MakeModelSpec(recipe.model());
+  ModelSpec spec = *MakeModelSpec(recipe);
   EXPECT_TRUE(ApplyTrainable({recipe.trainable().begin(), recipe.trainable().end()}, &spec).ok());
   for (const ParamSpec& param : spec.Params()) {
     if (!param.trainable && param.tie.empty()) state.add_frozen(param.name);

@@ -89,7 +89,7 @@ StatusOr<checkpoint::ShardInfo> Save(RankState* rank, int number, int world_size
 
 // Every parameter, and moments of those that are trained.
 void ExpectWholeState(const Recipe& recipe, const CheckpointReader& reader) {
-  ModelSpec spec = *MakeModelSpec(recipe.model());
+  ModelSpec spec = *MakeModelSpec(recipe);
   ASSERT_TRUE(ApplyTrainable({recipe.trainable().begin(), recipe.trainable().end()}, &spec).ok());
   size_t expected = 0;
   for (const ParamSpec& param : spec.Params()) {

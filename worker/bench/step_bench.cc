@@ -42,7 +42,7 @@ struct RankReport {
 };
 
 StatusOr<ModelSpec> MakeSpec(const Recipe& recipe) {
-  WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe.model()));
+  WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe));
   WEFT_RETURN_IF_ERROR(
       ApplyTrainable({recipe.trainable().begin(), recipe.trainable().end()}, &spec));
   return spec;

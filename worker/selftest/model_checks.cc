@@ -28,7 +28,7 @@ constexpr PrecisionLimit kPrecisions[] = {
 StatusOr<std::vector<double>> Train(Recipe recipe, Precision precision,
                                     const ComputeDevice& device) {
   recipe.set_precision(precision);
-  WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe.model()));
+  WEFT_ASSIGN_OR_RETURN(ModelSpec spec, MakeModelSpec(recipe));
   WEFT_RETURN_IF_ERROR(
       ApplyTrainable({recipe.trainable().begin(), recipe.trainable().end()}, &spec));
   AxisCommunicators axes;
