@@ -54,7 +54,7 @@ bench-data: setup ## Measure opening 100 million samples, finding a batch, and i
 
 bench-loader: setup ## Resume a mix at every step, deal by balance, kill and starve the loader process (build/reports/loader-*.json)
 	@tools/build.sh $(PRESET) weft weft-worker loader_order_test loader_process_test integration_test
-	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_order_test --gtest_filter='Balance*:*MixResume*'
+	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_order_test --gtest_filter='Balance*:BatchGrouper*:*MixResume*'
 	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_process_test --gtest_filter='*Resident*'
 	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/integration_test --gtest_filter='LoaderProcess.Killed*'
 

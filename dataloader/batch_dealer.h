@@ -1,4 +1,5 @@
-// Which sample a row of a batch gets: the order's, dealt over the slots of the batch by `data.balance`.
+// Which sample a row of a batch gets: the order's, grouped into batches by `data.batcher`, dealt over the slots of the batch
+// by `data.balance`.
 //
 // Errors: those of reading lengths (Unavailable). Thread rule: safe from any thread.
 #pragma once
@@ -12,6 +13,7 @@
 #include "cluster/base/status.h"
 #include "cluster/config/recipe.pb.h"
 #include "dataloader/balance.h"
+#include "dataloader/batch_grouper.h"
 #include "dataloader/order.h"
 #include "dataloader/sample_mix.h"
 
@@ -20,12 +22,11 @@ namespace weft {
 class BatchDealer {
  public:
   // `mix` outlives the dealer.
-  BatchDealer(const BalanceRecipe& balance, const BatchRecipe& batch, SampleOrder order,
+  BatchDealer(const DataRecipe& data, const BatchRecipe& batch, uint64_t seed, SampleOrder order,
               const SampleMix* mix);
 
-  // As SampleOrder::At. Substitutes come from the window of the row that the sample was dealt from.
+  // As BatchGrouper::At. Substitutes come from the window of the place that the sample was dealt from.
   StatusOr<SampleRef> At(int64_t step, int64_t slot, int64_t row, int64_t substitute);
-  const SampleOrder& order() const { return order_; }
 
  private:
   using Deal = std::vector<int32_t>;
@@ -33,11 +34,12 @@ class BatchDealer {
   static constexpr size_t kMaxDeals = 8;
 
   StatusOr<std::shared_ptr<const Deal>> DealOf(int64_t step);
-  StatusOr<Deal> Compute(int64_t step) const;
+  StatusOr<Deal> Compute(int64_t step);
 
   const BalanceOptions options_;
   const double attention_;
-  const SampleOrder order_;
+  const int64_t rows_;  // of a slot
+  BatchGrouper grouper_;
   const SampleMix* const mix_;
 
   Mutex mutex_;

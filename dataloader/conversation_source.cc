@@ -136,6 +136,9 @@ class ConversationSource : public SampleSource {
         set.Has(id, dialogues_.image_extensions) ? dialogues_.options.patches : 0;
     return std::min<int64_t>(picture + bytes / kBytesPerToken, dialogues_.options.context_length);
   }
+  StatusOr<bool> HasPicture(int64_t id) const override {
+    return dialogues_.set->Has(id, dialogues_.image_extensions);
+  }
   const std::vector<FieldSpec>& fields() const override { return fields_; }
   std::unique_ptr<SampleCook> NewCook() const override {
     return std::make_unique<ConversationCook>(dialogues_);

@@ -89,6 +89,9 @@ class ImageTextSource : public SampleSource {
             pairs_.set->MemberBytes(id, pairs_.text_extensions) + 1023) /
            1024;
   }
+  StatusOr<bool> HasPicture(int64_t id) const override {
+    return pairs_.set->Has(id, pairs_.image_extensions);
+  }
   const std::vector<FieldSpec>& fields() const override { return fields_; }
   std::unique_ptr<SampleCook> NewCook() const override {
     return std::make_unique<ImageTextCook>(pairs_);

@@ -89,7 +89,7 @@ class ThreadedLoader : public Loader {
   ThreadedLoader(const LoaderOptions& options, std::unique_ptr<SampleMix> mix, SampleOrder order)
       : options_(options),
         mix_(std::move(mix)),
-        dealer_(options.data.balance(), options.batch, std::move(order), mix_.get()),
+        dealer_(options.data, options.batch, options.seed, std::move(order), mix_.get()),
         batch_size_(options.batch.micro_batch_size()),
         micro_batches_(options.batch.micro_batches()),
         per_step_(static_cast<int64_t>(options.slots.size()) * micro_batches_),

@@ -95,6 +95,7 @@ class MaskedTextSource : public SampleSource {
     const auto [shard, block] = blocks_.Locate(static_cast<uint64_t>(id));
     return shard->Length(block);
   }
+  StatusOr<bool> HasPicture(int64_t) const override { return false; }
   const std::vector<FieldSpec>& fields() const override { return fields_; }
   std::unique_ptr<SampleCook> NewCook() const override {
     return std::make_unique<MaskedTextCook>(blocks_);

@@ -87,6 +87,8 @@ class SampleOrder {
   std::vector<SampleRef> Rows(int64_t step, int64_t slot) const;
 
   int64_t lanes() const { return lanes_; }
+  int64_t slots() const { return options_.slots; }
+  int64_t global_batch() const { return options_.global_batch; }
   int64_t rows_per_slot() const { return options_.global_batch / options_.slots; }
   // The set's epoch that the last row of `step` belongs to, for progress lines.
   uint64_t EpochAt(int64_t step) const {

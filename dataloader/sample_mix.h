@@ -34,6 +34,9 @@ class SampleMix {
   StatusOr<int64_t> Length(const SampleRef& ref) const {
     return source(ref.set).Length(static_cast<int64_t>(ref.id));
   }
+  StatusOr<bool> HasPicture(const SampleRef& ref) const {
+    return source(ref.set).HasPicture(static_cast<int64_t>(ref.id));
+  }
   // Any sample of any set.
   std::unique_ptr<SampleCook> NewCook() const;
   // For SampleOrder::Create.

@@ -50,6 +50,8 @@ class SampleSource {
   // About how much work a sample is, told without reading it. Where rows differ for the model: their tokens, from the bytes
   // of their texts. For images and captions, whose rows are alike: KiB to decode.
   virtual StatusOr<int64_t> Length(int64_t id) const = 0;
+  // Whether the sample has a picture, told from the index.
+  virtual StatusOr<bool> HasPicture(int64_t id) const = 0;
   // All fields of the family.
   virtual const std::vector<FieldSpec>& fields() const = 0;
   virtual std::unique_ptr<SampleCook> NewCook() const = 0;

@@ -166,6 +166,16 @@ void CheckBalance(const BalanceRecipe& balance, RecipeChecker* check) {
   check->Rule(balance.attention() >= 0, "data.balance.attention", "must be at least 0");
 }
 
+void CheckBatcher(const DataRecipe& data, RecipeChecker* check) {
+  // The places of a bucket are kept in memory.
+  check->Count("data.batcher.bucket", true, data.batcher().bucket(), 1, 1 << 24, "");
+  if (data.batcher().group() == BatcherRecipe::NONE || data.sets_size() == 0) return;
+  check->Rule(data.mix().unit() == MixRecipe::SAMPLE, "data.batcher.group",
+              "needs data.mix.unit: SAMPLE; with " + MixRecipe::Unit_Name(data.mix().unit()) +
+                  " the mix says which samples share a batch, and grouping them by their pictures "
+                  "would undo that");
+}
+
 void CheckConversation(const ConversationRecipe& conversation, RecipeChecker* check) {
   check->Rule(!conversation.json_extension().empty(), "data.conversation.json_extension",
               "must not be empty");
@@ -205,7 +215,7 @@ void CheckDataRules(const Recipe& recipe, RecipeChecker* check) {
   CheckSets(data, check);
   CheckMix(recipe, check);
   CheckBalance(data.balance(), check);
-  check->Count("data.batcher.bucket", true, data.batcher().bucket(), 1, kMaxCount, "");
+  CheckBatcher(data, check);
 }
 
 }  // namespace weft

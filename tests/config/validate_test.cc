@@ -169,6 +169,19 @@ TEST(ValidateRecipe, MixesOfCounts) {
               ElementsAre("data.mix.segments[0].weights", "data.mix.segments[0].weights"));
 }
 
+// Grouping moves samples between batches: it cannot keep what these units promise of a batch.
+TEST(ValidateRecipe, GroupsOnlyWhatIsMixedBySample) {
+  const std::string group = "data.batcher.group=PICTURES";
+  EXPECT_THAT(BadFields({group}), ElementsAre());
+  EXPECT_THAT(BadFields(Mixed({group})), ElementsAre());
+  EXPECT_THAT(BadFields(Mixed({group, "data.mix.unit=BATCH"})), ElementsAre("data.batcher.group"));
+  EXPECT_THAT(
+      BadFields(Mixed({group, "data.mix.unit=COUNTS", "data.order.lanes=2", "data.sets[0].weight=6",
+                       "data.sets[1].weight=2", "data.mix.segments[0].weights=[0, 8]"})),
+      ElementsAre("data.batcher.group"));
+  EXPECT_THAT(BadFields({"data.batcher.bucket=100000000"}), ElementsAre("data.batcher.bucket"));
+}
+
 // Of a family: one violation each, of the field that is named.
 std::vector<std::string> BadFieldsOf(const std::string& model, const std::string& override) {
   std::string text = testing::SmallRecipe();
