@@ -1,7 +1,6 @@
 #include "coordinator/journal.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <tuple>
 #include <utility>
@@ -10,6 +9,7 @@
 #include "checkpoint/manifest.h"
 #include "cluster/base/hash.h"
 #include "cluster/base/logging.h"
+#include "coordinator/wall_time.h"
 
 namespace weft {
 namespace {
@@ -32,12 +32,6 @@ uint32_t GetU32(std::string_view bytes) {
   for (int i = 3; i >= 0; --i)
     value = value << 8 | static_cast<uint8_t>(bytes[static_cast<size_t>(i)]);
   return value;
-}
-
-int64_t UnixMs() {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             std::chrono::system_clock::now().time_since_epoch())
-      .count();
 }
 
 std::string EncodeRecord(const journal::Record& record) {

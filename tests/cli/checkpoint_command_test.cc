@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "coordinator/checkpoint_ledger.h"
+#include "coordinator/checkpoint_committer.h"
 #include "coordinator/journal.h"
 #include "tests/support/checkpoint_world.h"
 #include "tests/support/temp_dir.h"

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "coordinator/checkpoint_ledger.h"
+#include "coordinator/checkpoint_committer.h"
 #include "coordinator/journal.h"
 #include "tests/support/checkpoint_world.h"
 #include "tests/support/fault_injecting_file_system.h"

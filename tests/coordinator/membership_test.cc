@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "coordinator/membership_events.h"
+
 namespace weft {
 namespace {
 

@@ -15,10 +15,11 @@
 #include <random>
 #include <set>
 
-#include "coordinator/checkpoint_ledger.h"
+#include "coordinator/checkpoint_committer.h"
 #include "coordinator/failure_detector.h"
 #include "coordinator/journal.h"
 #include "coordinator/membership.h"
+#include "coordinator/membership_events.h"
 #include "tests/support/checkpoint_world.h"
 #include "tests/support/fault_injecting_file_system.h"
 
