@@ -39,10 +39,12 @@ double Support(ResizeFilter filter) {
   return filter == ResizeFilter::kBicubic ? 2.0 : filter == ResizeFilter::kBilinear ? 1.0 : 0.5;
 }
 
-// To 22 bits, half away from zero.
+// To 22 bits, half away from zero. At the picture's edges a weight may be above 1, never near 2, which the kernels have no
+// room for.
 int32_t ToFixed(double w) {
   constexpr double kOne = 1 << kWeightBits;
-  return static_cast<int32_t>(w < 0 ? w * kOne - 0.5 : w * kOne + 0.5);
+  constexpr int32_t kMost = 127 << (kWeightBits - 6);
+  return std::clamp(static_cast<int32_t>(w < 0 ? w * kOne - 0.5 : w * kOne + 0.5), -kMost, kMost);
 }
 
 template <typename T>
@@ -86,13 +88,30 @@ void Resizer::ComputeWeights(const ResizeAxis& axis, ResizeFilter filter, Weight
   }
 }
 
-// At the picture's edges a weight may be above 1, never above 2.
-void Resizer::Narrow(Weights* weights) {
-  constexpr int kShift = kWeightBits - kNarrowBits;
-  Reserve(weights->values.size(), &weights->narrow);
-  for (size_t i = 0; i < weights->values.size(); ++i) {
-    const int32_t rounded = (weights->values[i] + (1 << (kShift - 1))) >> kShift;
-    weights->narrow[i] = static_cast<int16_t>(std::clamp(rounded, INT16_MIN, INT16_MAX));
+void Resizer::Pack(ResizePrecision precision, Weights* weights) {
+  QuadWeights& out = weights->quads;
+  out.bits = precision == ResizePrecision::kNarrow ? kNarrowBits : kWeightBits;
+  out.size = weights->first.size();
+  out.quads = 0;
+  for (size_t i = 0; i < out.size; ++i) {
+    const int begin = weights->first[i] - weights->begin;
+    out.quads = std::max(out.quads, static_cast<size_t>((begin % 4 + weights->count[i] + 3) / 4));
+  }
+  out.stride = out.quads * kernels_.words_per_quad(out.bits);
+  out.firsts.resize(out.size);
+  out.words.resize(out.size * out.stride);
+  const size_t last = static_cast<size_t>(weights->end - weights->begin + 3) / 4 - out.quads;
+  const int shift = kWeightBits - out.bits;
+  const int32_t half = shift > 0 ? 1 << (shift - 1) : 0;
+  for (size_t i = 0; i < out.size; ++i) {
+    const auto begin = static_cast<size_t>(weights->first[i] - weights->begin);
+    const size_t first = std::min(begin / 4, last);
+    const int32_t* values = weights->values.data() + i * weights->stride;
+    padded_.assign(4 * out.quads, 0);
+    for (size_t j = 0; j < static_cast<size_t>(weights->count[i]); ++j)
+      padded_[begin - 4 * first + j] = (values[j] + half) >> shift;
+    out.firsts[i] = static_cast<uint32_t>(first);
+    kernels_.pack(padded_.data(), out.quads, out.bits, out.words.data() + i * out.stride);
   }
 }
 
@@ -100,46 +119,43 @@ void Resizer::Plan(const ResizeAxis& x, const ResizeAxis& y, ResizeFilter filter
                    ResizePrecision precision) {
   for (auto [axis, weights] : {std::pair(&x, &x_), {&y, &y_}}) {
     ComputeWeights(*axis, filter, weights);
-    weights->is_narrow = precision == ResizePrecision::kNarrow;
-    if (weights->is_narrow) Narrow(weights);
+    Pack(precision, weights);
   }
 }
 
 jpeg::Box Resizer::needed() const { return {x_.begin, y_.begin, x_.end, y_.end}; }
 
+void Resizer::FillTile(const uint8_t* rows, size_t stride, size_t num_rows, size_t columns) {
+  const uint8_t* in[kTileRows];
+  const size_t whole = columns / 4;
+  for (size_t r = 0; r < kTileRows; ++r) in[r] = rows + std::min(r, num_rows - 1) * stride;
+  kernels_.gather(in, whole, tile_.data());
+  if (columns % 4 == 0) return;
+  edge_.assign(4 * kTileRows, 0);
+  for (size_t r = 0; r < kTileRows; ++r) {
+    std::copy_n(in[r] + 4 * whole, columns % 4, edge_.data() + 4 * r);
+    in[r] = edge_.data() + 4 * r;
+  }
+  kernels_.gather(in, 1, tile_.data() + whole * kTileRows);
+}
+
 void Resizer::Resize(const PlaneView& plane, bool flip, uint8_t* out) {
-  const AxisWeights x = x_.View();
-  const AxisWeights y = y_.View();
   const auto columns = static_cast<size_t>(x_.end - x_.begin);
   const auto rows = static_cast<size_t>(y_.end - y_.begin);
-  const size_t width = x.size;
-  Reserve(rows * width, &rows_);
-  Reserve((columns + 16) * kTileRows, &tile_in_);
-  Reserve(width * kTileRows, &tile_out_);
+  const size_t width = x_.quads.size;
+  const size_t stride = (width + 3) / 4 * 4;
+  const size_t tiles = (rows + kTileRows - 1) / kTileRows;
+  Reserve((columns + 3) / 4 * kTileRows, &tile_);
+  Reserve(tiles * kTileRows / 4 * stride + kColumnsAhead, &rows_);
   const uint8_t* in = plane.pixels + static_cast<size_t>(y_.begin - plane.top) * plane.stride +
                       static_cast<size_t>(x_.begin - plane.left);
-  const bool narrow = x.narrow != nullptr;
-  if (narrow) Reserve(tile_in_.size(), &wide_tile_);
-  if (narrow) Reserve(rows * width, &wide_rows_);
-  for (size_t row = 0; row < rows; row += kTileRows) {
-    const size_t num_rows = std::min(kTileRows, rows - row);
-    TransposeIn(in + row * plane.stride, plane.stride, num_rows, columns, tile_in_.data());
-    if (narrow) {
-      Widen(tile_in_.data(), columns * kTileRows, wide_tile_.data());
-      ResizeTileNarrow(wide_tile_.data(), x_.begin, x, flip, tile_out_.data());
-    } else {
-      ResizeTile(tile_in_.data(), x_.begin, x, flip, tile_out_.data());
-    }
-    TransposeOut(tile_out_.data(), width, num_rows, rows_.data() + row * width, width);
+  for (size_t tile = 0; tile < tiles; ++tile) {
+    const size_t row = tile * kTileRows;
+    FillTile(in + row * plane.stride, plane.stride, std::min(kTileRows, rows - row), columns);
+    kernels_.horizontal(tile_.data(), x_.quads, flip, {rows_.data() + row / 4 * stride, stride});
   }
-  if (narrow) Widen(rows_.data(), rows * width, wide_rows_.data());
-  for (size_t i = 0; i < y.size; ++i) {
-    if (narrow) {
-      ResizeColumnsNarrow(wide_rows_.data(), width, y_.begin, y, i, out + i * width);
-    } else {
-      ResizeColumns(rows_.data(), width, y_.begin, y, i, out + i * width);
-    }
-  }
+  for (size_t i = 0; i < y_.quads.size; ++i)
+    kernels_.vertical({rows_.data(), stride}, width, y_.quads, i, out + i * width);
 }
 
 void Resizer::ToPlanes(const Image& image, const ResizeAxis& x, const ResizeAxis& y,

@@ -22,7 +22,7 @@ enum class ResizeFilter {
 
 enum class ResizePrecision {
   kExact,
-  kNarrow,  // within a level of exact, at half the time
+  kNarrow,  // weights of 14 bits: within a level of exact, in less time
 };
 
 // One axis: the source interval [begin, end) becomes `full_size` pixels, of which [out_begin, out_begin + out_size) are
@@ -47,6 +47,8 @@ struct PlaneView {
 
 class Resizer {
  public:
+  explicit Resizer(const ResizeKernels& kernels = ChooseResizeKernels()) : kernels_(kernels) {}
+
   // Computes the weights for what follows. REQUIRES: the axes' intervals lie in the picture and are not empty; begin < end.
   void Plan(const ResizeAxis& x, const ResizeAxis& y, ResizeFilter filter,
             ResizePrecision precision = ResizePrecision::kExact);
@@ -62,35 +64,31 @@ class Resizer {
 
  private:
   struct Weights {
-    AxisWeights View() const {
-      return {first.data(), count.data(), values.data(), is_narrow ? narrow.data() : nullptr,
-              stride,       first.size()};
-    }
-
     size_t stride = 0;
     std::vector<int> first;
     std::vector<int> count;
     std::vector<int32_t> values;
-    std::vector<int16_t> narrow;
-    bool is_narrow = false;
     // Inputs [begin, end) that some output looks at.
     int begin = 0;
     int end = 0;
+    // The same as the kernels read them, from input `begin` on.
+    QuadWeights quads;
   };
 
   void ComputeWeights(const ResizeAxis& axis, ResizeFilter filter, Weights* weights);
-  static void Narrow(Weights* weights);
+  void Pack(ResizePrecision precision, Weights* weights);
+  // 16 rows, less behind the last one, to their tile.
+  void FillTile(const uint8_t* rows, size_t stride, size_t num_rows, size_t columns);
 
+  ResizeKernels kernels_;
   Weights x_;
   Weights y_;
   std::vector<double> exact_;
-  // Rows after the horizontal pass; a tile before and after it.
-  std::vector<uint8_t> rows_;
-  std::vector<uint8_t> tile_in_;
-  std::vector<uint8_t> tile_out_;
-  // The same widened, for narrow sums.
-  std::vector<int16_t> wide_tile_;
-  std::vector<int16_t> wide_rows_;
+  std::vector<int32_t> padded_;
+  // Quads of 16 rows, and where their last ones are filled up; quads of all rows after the horizontal pass.
+  std::vector<uint32_t> tile_;
+  std::vector<uint8_t> edge_;
+  std::vector<uint32_t> rows_;
   // A plane of an interleaved image.
   std::vector<uint8_t> plane_;
 };

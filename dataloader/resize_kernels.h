@@ -1,53 +1,62 @@
 // Inner loops of the resize: integers only, so that every instruction set gives the same bytes.
 //
+// Four neighbouring inputs of an axis are a quad: one 32-bit word, the first input in the low byte. The horizontal pass takes
+// tiles of 16 rows, a quad of each row side by side, and leaves quads of four rows each, which the vertical pass reads as they
+// lie. So a multiplication of four bytes at once (AVX-512 VNNI) serves both, and nothing is transposed in between.
 // Thread rule: pure functions.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 namespace weft {
 
 // Weights have this many fraction bits: 8 bits of data and 2 bits of overshoot fit beside them in 32.
 constexpr int kWeightBits = 32 - 8 - 2;
-
-// Narrow sums have 16 bits, 5 of them fractions, of products that are cut each for itself; half a unit a product is added
-// at the start. At most 0.2 levels off, and a fraction of the time.
+// Narrow ones are a fifth of a level off at most, and fewer multiplications.
 constexpr int kNarrowBits = 14;
-constexpr int kNarrowSumBits = 5;
 
-// Output i of an axis = sum over j < counts[i] of values[i * stride + j] * input[firsts[i] + j].
-struct AxisWeights {
-  const int* firsts = nullptr;
-  const int* counts = nullptr;
-  const int32_t* values = nullptr;
-  const int16_t* narrow = nullptr;  // in place of values, if set
-  size_t stride = 0;
-  size_t size = 0;
-};
-
-// Rows whose columns are resized together.
+// Rows that are resized together.
 constexpr size_t kTileRows = 16;
 
-// Turns `count` columns of 16 rows into `count` runs of 16 bytes. Rows behind num_rows repeat the last one.
-void TransposeIn(const uint8_t* rows, size_t stride, size_t num_rows, size_t count, uint8_t* tile);
-// And back: only num_rows rows are written.
-void TransposeOut(const uint8_t* tile, size_t count, size_t num_rows, uint8_t* rows, size_t stride);
+// An axis' weights as the kernels read them. Output i is (1/2 + the sum of weight * input over `quads` quads from firsts[i] on)
+// >> bits, cut to a byte; its weights begin at words[i * stride]. All outputs have as many quads as the largest one needs: loops
+// of one length are foreseen by the processor, which is worth more than the zeros cost.
+struct QuadWeights {
+  int bits = kWeightBits;
+  size_t size = 0;    // outputs
+  size_t quads = 0;   // of an output
+  size_t stride = 0;  // words of an output
+  std::vector<uint32_t> firsts;
+  std::vector<uint32_t> words;
+};
 
-// One tile: weights.size runs of 16 bytes from runs of 16 bytes, the first of which is input `origin`. With `flip` the last
-// run comes first.
-void ResizeTile(const uint8_t* tile, int origin, const AxisWeights& weights, bool flip,
-                uint8_t* out);
+// Columns of a row that may be read, though not used: where 64 are summed at a time.
+constexpr size_t kColumnsAhead = 64;
 
-// Output row i of the vertical pass over rows of `width` bytes, the first of which is input `origin`.
-void ResizeColumns(const uint8_t* rows, size_t width, int origin, const AxisWeights& weights,
-                   size_t i, uint8_t* out);
+// Quads of rows: that of rows [4 g, 4 g + 4) in column x is at words[g * stride + x]; the stride is a multiple of 4, and
+// kColumnsAhead words follow the last one.
+struct RowQuads {
+  uint32_t* words = nullptr;
+  size_t stride = 0;
+};
 
-// The same with narrow weights, on bytes that Widen has made ready.
-void Widen(const uint8_t* bytes, size_t count, int16_t* wide);
-void ResizeTileNarrow(const int16_t* tile, int origin, const AxisWeights& weights, bool flip,
-                      uint8_t* out);
-void ResizeColumnsNarrow(const int16_t* rows, size_t width, int origin, const AxisWeights& weights,
-                         size_t i, uint8_t* out);
+struct ResizeKernels {
+  // The weights of `quads` quads to the words that the passes want, words_per_quad(bits) of them for each.
+  size_t (*words_per_quad)(int bits);
+  void (*pack)(const int32_t* weights, size_t quads, int bits, uint32_t* words);
+  // Quads [0, count) of 16 rows to tile[16 * quad + row]. All 4 * count bytes of a row are read.
+  void (*gather)(const uint8_t* const rows[kTileRows], size_t count, uint32_t* tile);
+  // A tile to columns [0, weights.size) of four row quads, the last output first if `flip`.
+  void (*horizontal)(const uint32_t* tile, const QuadWeights& weights, bool flip, RowQuads out);
+  // Row i of the result: `width` bytes.
+  void (*vertical)(RowQuads in, size_t width, const QuadWeights& weights, size_t i, uint8_t* out);
+};
+
+// All that this machine has, the portable ones first: for tests.
+std::vector<ResizeKernels> AllResizeKernels();
+// The fastest that this machine has.
+ResizeKernels ChooseResizeKernels();
 
 }  // namespace weft

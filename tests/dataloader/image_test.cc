@@ -261,6 +261,37 @@ TEST(Resize, KeepsAConstantAndFlips) {
   }
 }
 
+// Each set of kernels, at each precision, on shapes that end in the middle of a tile, a quad, a step of the columns.
+TEST(Resize, AllKernelsGiveTheSameBytes) {
+  const std::vector<ResizeKernels> all = AllResizeKernels();
+  for (const ResizePrecision precision : {ResizePrecision::kExact, ResizePrecision::kNarrow}) {
+    for (const auto& [width, height, out_width, out_height] : {std::array{1, 1, 3, 2},
+                                                               {2, 5, 1, 1},
+                                                               {37, 70, 16, 33},
+                                                               {300, 91, 67, 30},
+                                                               {50, 40, 131, 80},
+                                                               {640, 480, 224, 224}}) {
+      std::vector<uint8_t> plane(static_cast<size_t>(width * height));
+      for (size_t i = 0; i < plane.size();
+           ++i)  // rather black or white: sums leave the bytes' range
+        plane[i] = static_cast<uint8_t>(i * 2654435761U >> 24) & 64 ? 255 : i % 7;
+      const ResizeAxis x{0.3, width - 0.2, 0, width, out_width, 0, out_width};
+      const ResizeAxis y{0, height - 0.5, 0, height, out_height, 0, out_height};
+      for (const bool flip : {false, true}) {
+        std::vector<uint8_t> expected;
+        for (const ResizeKernels& kernels : all) {
+          Resizer resizer(kernels);
+          resizer.Plan(x, y, ResizeFilter::kBicubic, precision);
+          std::vector<uint8_t> out(static_cast<size_t>(out_width * out_height));
+          resizer.Resize({plane.data(), static_cast<size_t>(width), 0, 0}, flip, out.data());
+          if (expected.empty()) expected = out;
+          EXPECT_EQ(out, expected) << width << "x" << height << " kernels " << &kernels - &all[0];
+        }
+      }
+    }
+  }
+}
+
 // --- augmentation ---------------------------------------------------------------------------------------------------
 
 AugmentRecipe Recipe(double scale_min) {

@@ -1,5 +1,5 @@
 // Any bytes as the geometry of a resize: a picture, a box of it, a size, a window of the result. What Weft computes, in tiles
-// and with every instruction set, equals the definition written down plainly.
+// and with every instruction set that the machine has, at both precisions, equals the definition written down plainly.
 #include <algorithm>
 #include <cmath>
 
@@ -34,9 +34,9 @@ double Filter(ResizeFilter filter, double x) {
   return x < 2 ? (((x - 5) * x + 8) * x - 4) * kA : 0;
 }
 
-// One output of an axis: a sum over inputs get(j), in 22-bit fixed point.
+// One output of an axis: a sum over inputs get(j), in 22-bit fixed point, or rounded from there to `bits`.
 template <typename Get>
-uint8_t Resample(const ResizeAxis& axis, ResizeFilter filter, int i, const Get& get) {
+uint8_t Resample(const ResizeAxis& axis, ResizeFilter filter, int bits, int i, const Get& get) {
   const double scale = (axis.end - axis.begin) / axis.full_size;
   const double stretch = std::max(scale, 1.0);
   const double reach = filter == ResizeFilter::kBicubic    ? 2.0
@@ -52,12 +52,14 @@ uint8_t Resample(const ResizeAxis& axis, ResizeFilter filter, int i, const Get& 
     weights.push_back(Filter(filter, (j - first + first - center + 0.5) * (1.0 / stretch)));
     sum += weights.back();
   }
-  int64_t total = 1 << 21;
+  const int shift = kWeightBits - bits;
+  int64_t total = int64_t{1} << (bits - 1);
   for (int j = first; j < last; ++j) {
     const double w = sum == 0 ? 0 : weights[static_cast<size_t>(j - first)] / sum * (1 << 22);
-    total += static_cast<int64_t>(w < 0 ? w - 0.5 : w + 0.5) * get(j);
+    const auto fixed = static_cast<int64_t>(w < 0 ? w - 0.5 : w + 0.5);
+    total += ((fixed + (1 << shift) / 2) >> shift) * get(j);
   }
-  return static_cast<uint8_t>(std::clamp<int64_t>(total >> 22, 0, 255));
+  return static_cast<uint8_t>(std::clamp<int64_t>(total >> bits, 0, 255));
 }
 
 ResizeAxis DrawAxis(Bytes* bytes, int extent) {
@@ -73,6 +75,25 @@ ResizeAxis DrawAxis(Bytes* bytes, int extent) {
   return axis;
 }
 
+std::vector<uint8_t> Expected(const ResizeAxis& x, const ResizeAxis& y, ResizeFilter filter,
+                              int bits, bool flip, const std::vector<uint8_t>& plane, int width,
+                              int height) {
+  std::vector<uint8_t> out(static_cast<size_t>(x.out_size) * static_cast<size_t>(y.out_size));
+  for (int column = 0; column < x.out_size; ++column) {
+    std::vector<uint8_t> line(static_cast<size_t>(height));
+    for (int j = y.clip_begin; j < y.clip_end; ++j) {
+      const uint8_t* row = plane.data() + static_cast<size_t>(j) * static_cast<size_t>(width);
+      line[static_cast<size_t>(j)] =
+          Resample(x, filter, bits, column, [&](int k) { return row[k]; });
+    }
+    const int at = flip ? x.out_size - 1 - column : column;
+    for (int row = 0; row < y.out_size; ++row)
+      out[static_cast<size_t>(row * x.out_size + at)] =
+          Resample(y, filter, bits, row, [&](int k) { return line[static_cast<size_t>(k)]; });
+  }
+  return out;
+}
+
 void Check(Bytes bytes) {
   const int width = bytes.Draw(1, 300);
   const int height = bytes.Draw(1, 80);
@@ -81,28 +102,18 @@ void Check(Bytes bytes) {
   const ResizeAxis x = DrawAxis(&bytes, width);
   const ResizeAxis y = DrawAxis(&bytes, height);
   const int step = bytes.Draw(1, 4000);
+  const bool narrow = bytes.Draw(0, 1) == 0;
   std::vector<uint8_t> plane(static_cast<size_t>(width) * static_cast<size_t>(height));
   for (size_t i = 0; i < plane.size(); ++i)
     plane[i] = static_cast<uint8_t>(i * static_cast<size_t>(step) * 2654435761U >> 13);
-  Resizer resizer;
-  resizer.Plan(x, y, filter);
-  std::vector<uint8_t> out(static_cast<size_t>(x.out_size) * static_cast<size_t>(y.out_size));
-  resizer.Resize({plane.data(), static_cast<size_t>(width), 0, 0}, flip, out.data());
-  const auto row_of = [&](int j, int column) {
-    const uint8_t* row = plane.data() + static_cast<size_t>(j) * static_cast<size_t>(width);
-    return Resample(x, filter, column, [&](int k) { return row[k]; });
-  };
-  for (int column = 0; column < x.out_size; ++column) {
-    std::vector<uint8_t> narrow(static_cast<size_t>(height));
-    for (int j = y.clip_begin; j < y.clip_end; ++j)
-      narrow[static_cast<size_t>(j)] = row_of(j, column);
-    const int at = flip ? x.out_size - 1 - column : column;
-    for (int row = 0; row < y.out_size; ++row) {
-      const uint8_t expected =
-          Resample(y, filter, row, [&](int k) { return narrow[static_cast<size_t>(k)]; });
-      WEFT_CHECK_EQ(static_cast<int>(out[static_cast<size_t>(row * x.out_size + at)]),
-                    static_cast<int>(expected));
-    }
+  const std::vector<uint8_t> expected =
+      Expected(x, y, filter, narrow ? kNarrowBits : kWeightBits, flip, plane, width, height);
+  for (const ResizeKernels& kernels : AllResizeKernels()) {
+    Resizer resizer(kernels);
+    resizer.Plan(x, y, filter, narrow ? ResizePrecision::kNarrow : ResizePrecision::kExact);
+    std::vector<uint8_t> out(expected.size());
+    resizer.Resize({plane.data(), static_cast<size_t>(width), 0, 0}, flip, out.data());
+    WEFT_CHECK(out == expected);
   }
 }
 
