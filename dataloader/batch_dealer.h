@@ -27,6 +27,7 @@ class BatchDealer {
 
   // As BatchGrouper::At. Substitutes come from the window of the place that the sample was dealt from.
   StatusOr<SampleRef> At(int64_t step, int64_t slot, int64_t row, int64_t substitute);
+  const SampleOrder& order() const { return grouper_.order(); }
 
  private:
   using Deal = std::vector<int32_t>;

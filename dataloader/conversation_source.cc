@@ -125,6 +125,7 @@ class ConversationSource : public SampleSource {
 
   std::vector<uint64_t> ShardSizes() const override { return dialogues_.set->ShardSizes(); }
   int64_t num_samples() const override { return dialogues_.set->num_samples(); }
+  DataSet* data_set() const override { return dialogues_.set.get(); }
   const std::string& manifest_hash() const override { return dialogues_.set->manifest_hash(); }
   std::string Describe(int64_t id) const override { return dialogues_.set->Describe(id); }
   StatusOr<int64_t> Length(int64_t id) const override {

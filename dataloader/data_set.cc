@@ -98,7 +98,7 @@ Status DataSet::AddShard(const std::string& path) {
     WEFT_ASSIGN_OR_RETURN(index, ShardIndex::Build(*file));
   }
   first_sample_.push_back(first_sample_.back() + static_cast<uint64_t>(index->num_samples()));
-  shards_.push_back({std::move(file), std::move(*index), {}});
+  shards_.push_back({std::move(file), std::move(*index), {}, nullptr});
   return OkStatus();
 }
 
@@ -168,6 +168,28 @@ void DataSet::UsePictureChecks(const std::vector<std::string>& image_extensions)
   pictures_checked_ = true;
 }
 
+void DataSet::ReadThrough(ChunkCache* cache, int64_t chunk) {
+  int64_t first = 0;
+  const std::vector<uint64_t> sizes = ShardSizes();
+  for (size_t s = 0; s < shards_.size(); ++s) {
+    Shard& shard = shards_[s];
+    const auto count = static_cast<int64_t>(sizes[s]);
+    // Exclusions move the order's chunks.
+    std::vector<int64_t> starts;
+    for (int64_t i = 0; i < count; i += chunk) starts.push_back(Locate(first + i).index);
+    if (count > 0) starts.push_back(Locate(first + count - 1).index + 1);
+    first += count;
+    if (!shard.file->inflated())
+      shard.cached = CachedShard::Make(*shard.file, shard.index, starts, cache);
+  }
+}
+
+ChunkRef DataSet::ChunkOf(int64_t id) const {
+  const Location at = Locate(id);
+  const CachedShard* cached = at.shard->cached.get();
+  return cached == nullptr ? ChunkRef() : cached->ChunkAt(at.index);
+}
+
 bool DataSet::HasBadPicture(int64_t id) const {
   const auto [shard, index] = Locate(id);
   return std::binary_search(shard->pictures.bad.begin(), shard->pictures.bad.end(), index);
@@ -235,7 +257,10 @@ Status DataSet::ReadMember(int64_t id, std::span<const std::string> extensions,
       return OkStatus();
     }
     const ShardMember* member = at.shard->index.Find(at.index, extension);
-    if (member != nullptr) return ReadShardMember(*at.shard->file, at.shard->index, *member, bytes);
+    if (member == nullptr) continue;
+    const ShardBytes* source = at.shard->file.get();
+    if (at.shard->cached != nullptr) source = at.shard->cached.get();
+    return ReadShardMember(*source, at.shard->index, *member, bytes);
   }
   return Corruption("no member ." + Join({extensions.begin(), extensions.end()}, " or .") +
                     " (it has ." + Join(Extensions(id), ", .") + ")");

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "cluster/base/status.h"
+#include "dataloader/cached_shard.h"
+#include "dataloader/chunk_cache.h"
 #include "dataloader/manifest.h"
 #include "dataloader/picture_check.h"
 #include "dataloader/sample.h"
@@ -58,6 +60,11 @@ class DataSet {
   bool pictures_checked() const { return pictures_checked_; }
   // REQUIRES: pictures_checked().
   bool HasBadPicture(int64_t id) const;
+  // From now on members are read through `cache`, in chunks of `chunk` samples as the order has them. Shards that were inflated
+  // lie on local disk anyway. REQUIRES: nobody reads yet; `cache` is stopped before this set is gone.
+  void ReadThrough(ChunkCache* cache, int64_t chunk);
+  // The chunk that holds the sample; shard nullptr: it is not read through a cache.
+  ChunkRef ChunkOf(int64_t id) const;
   // The extensions of the sample's members, in the order of the shard.
   std::vector<std::string> Extensions(int64_t id) const;
   // All of the sample, sorted by what it is.
@@ -70,6 +77,8 @@ class DataSet {
     std::unique_ptr<ShardFile> file;
     ShardIndex index;
     PictureCheck pictures;
+    // What members are read from instead of the file.
+    std::unique_ptr<CachedShard> cached;
   };
   struct Location {
     const Shard* shard;

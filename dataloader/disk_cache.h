@@ -3,15 +3,19 @@
 //
 // * It keeps its files in a folder that it made, removes only files that carry its mark, and refuses a folder with anything
 //   else in it: a shard that exists once only can't be lost to it.
-// * A file appears under its name when it is whole, with a checksum: a process that is killed leaves nothing that is read.
-//   A damaged file counts as not there.
+// * A file appears under its name when it is whole, with a checksum: a process that is killed leaves nothing that is read,
+//   and the part that it wrote goes when room is made. A damaged file counts as not there.
 // * What is needed latest goes first (the order says when): the time of next use is the file's modification time, so that
-//   processes see each other's. A file whose time passed more than an hour ago belongs to a run that is gone, and goes
-//   before all others. What would be needed later than all that is there is not taken in.
+//   processes see each other's; the time of access says when that was told. A file that nobody asked for although its time
+//   passed more than an hour ago, and longer ago than it had been told to wait, belongs to a run that is gone, and goes before
+//   all others. What would be needed later than all that is there is not taken in.
+// * The bytes that are there are counted in one small file, so that the folder is listed only to make room: for 1/64 of the
+//   limit at a time, where that is more than a chunk. The count is never too low, and a listing sets it right.
+// * One limit a folder: that of the process that opened it last; what is above it goes then.
 // * Files are 0600, folders 0700. An entry that is open while another process removes it stays readable.
 //
-// Errors: FailedPrecondition (the folder is not the cache's), the file system's; messages name the path. Get never fails
-// for a damaged or missing entry. Thread rule: any thread, any process; changes of the folder are under a file lock.
+// Errors: FailedPrecondition (the folder is not the cache's), the file system's; messages name the path. A missing or damaged
+// entry is none. Thread rule: any thread, any process; changes of the folder are under a file lock.
 #pragma once
 
 #include <chrono>
@@ -25,10 +29,28 @@
 
 #include "cluster/base/clock.h"
 #include "cluster/base/status.h"
+#include "dataloader/open_files.h"
 
 namespace weft {
 
 using WallClock = std::chrono::system_clock;
+
+// An entry that is open: readable until its last user is gone, whatever becomes of the cache.
+class CacheEntry {
+ public:
+  CacheEntry(std::shared_ptr<const OpenFile> file, uint64_t bytes, uint64_t file_number)
+      : file_(std::move(file)), bytes_(bytes), file_number_(file_number) {}
+  uint64_t bytes() const { return bytes_; }
+  // Of the file: another file under the same name has another one.
+  uint64_t file_number() const { return file_number_; }
+  // Errors: Unavailable.
+  Status ReadAt(uint64_t offset, size_t size, void* out) const;
+
+ private:
+  std::shared_ptr<const OpenFile> file_;
+  uint64_t bytes_;
+  uint64_t file_number_;
+};
 
 class DiskCache {
  public:
@@ -42,11 +64,21 @@ class DiskCache {
       const std::string& folder, uint64_t limit_bytes,
       std::function<WallClock::time_point()> now = [] { return WallClock::now(); });
 
-  // The entry's bytes; nothing if it is not there or damaged. `next_use`: from now until it is needed again.
+  // The entry; nothing if it is not there or damaged. `whole`: reads it all and compares the checksum.
+  StatusOr<std::optional<CacheEntry>> Find(const std::string& key, bool whole) const;
+  // Says when the entry is needed next, from now. One that is not there stays so.
+  void Touch(const std::string& key, Duration next_use) const;
+  // All of the entry's bytes, and Touch.
   StatusOr<std::optional<std::string>> Get(const std::string& key, Duration next_use) const;
+
   // Keeps the bytes, unless all that would have to go for them is needed earlier. False: they were not kept.
   // REQUIRES: the same key always means the same bytes.
   StatusOr<bool> Put(const std::string& key, std::string_view bytes, Duration next_use) const;
+  // Put in two steps, for bytes that are worth fetching only if they can be kept: room for so many, or false; then the bytes,
+  // or Release.
+  StatusOr<bool> Reserve(uint64_t bytes, Duration next_use) const;
+  StatusOr<bool> Fill(const std::string& key, std::string_view bytes, Duration next_use) const;
+  void Release(uint64_t bytes) const;
   Stats Count() const;
 
   // The key of a part of a source: its address, what tells its contents (etag, or size and time), and the range.
@@ -58,18 +90,27 @@ class DiskCache {
     std::string path;
     uint64_t bytes = 0;
     WallClock::time_point next_use;
+    bool gone = false;
   };
+  struct Account;
+  class Ledger;
 
-  DiskCache(std::string folder, uint64_t limit, std::function<WallClock::time_point()> now)
-      : folder_(std::move(folder)), limit_(limit), now_(std::move(now)) {}
+  DiskCache(std::string folder, std::function<WallClock::time_point()> now)
+      : folder_(std::move(folder)), now_(std::move(now)) {}
   std::string Path(const std::string& key) const;
-  // Files that carry the cache's mark.
+  WallClock::time_point TimeOf(Duration next_use) const;
+  void SetNextUse(int fd, Duration next_use) const;
+  // Files that carry an entry's name.
   std::vector<Entry> List() const;
+  // A file of this writer's own, which exists as long as the writer holds it open or renames it. `path` ends in XXXXXX.
+  StatusOr<std::shared_ptr<const OpenFile>> CreatePart(std::string* path) const;
+  // What writers have in the making, of whom those that are gone lose theirs.
+  uint64_t SweepParts() const;
   // Removes what is needed latest until `bytes` fit, but nothing that is needed before `next_use`. False: they do not fit.
-  bool MakeRoom(uint64_t bytes, WallClock::time_point next_use) const;
+  bool MakeRoom(uint64_t bytes, WallClock::time_point next_use, Account* account) const;
+  bool Evict(uint64_t bytes, WallClock::time_point next_use, Account* account) const;
 
   const std::string folder_;
-  const uint64_t limit_;
   const std::function<WallClock::time_point()> now_;
 };
 

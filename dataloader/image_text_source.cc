@@ -82,6 +82,7 @@ class ImageTextSource : public SampleSource {
 
   std::vector<uint64_t> ShardSizes() const override { return pairs_.set->ShardSizes(); }
   int64_t num_samples() const override { return pairs_.set->num_samples(); }
+  DataSet* data_set() const override { return pairs_.set.get(); }
   const std::string& manifest_hash() const override { return pairs_.set->manifest_hash(); }
   std::string Describe(int64_t id) const override { return pairs_.set->Describe(id); }
   StatusOr<int64_t> Length(int64_t id) const override {

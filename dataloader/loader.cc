@@ -11,6 +11,7 @@
 #include "cluster/base/mutex.h"
 #include "cluster/base/text.h"
 #include "dataloader/batch_dealer.h"
+#include "dataloader/cache_read_ahead.h"
 #include "dataloader/order.h"
 #include "dataloader/sample_mix.h"
 #include "dataloader/thread_times.h"
@@ -95,10 +96,15 @@ class ThreadedLoader : public Loader {
         per_step_(static_cast<int64_t>(options.slots.size()) * micro_batches_),
         total_((options.end_step - options.first_step) * per_step_),
         opened_(options.skip),
-        consumed_(options.skip) {
-    for (int i = 0; i < options.data.loader_threads(); ++i) {
+        consumed_(options.skip) {}
+
+  // REQUIRES: nothing else was called before. Errors: those of data.cache_dir.
+  Status Start() {
+    WEFT_ASSIGN_OR_RETURN(read_ahead_, CacheReadAhead::Open(options_, *mix_, dealer_.order()));
+    for (int i = 0; i < options_.data.loader_threads(); ++i) {
       threads_.emplace_back([this] { Work(); });
     }
+    return OkStatus();
   }
 
   ~ThreadedLoader() override {
@@ -123,6 +129,7 @@ class ThreadedLoader : public Loader {
     MicroBatch batch = std::move(ring_.front()->batch);
     ring_.pop_front();
     ++consumed_;
+    if (read_ahead_) read_ahead_->Advance(batch.step);
     Refill();
     return batch;
   }
@@ -282,6 +289,8 @@ class ThreadedLoader : public Loader {
   mutable Mutex log_mutex_;
   std::set<int64_t> logged_ WEFT_GUARDED_BY(log_mutex_);
 
+  // Null without data.cache_dir. Gone before mix_ and dealer_.
+  std::unique_ptr<CacheReadAhead> read_ahead_;
   std::vector<std::thread> threads_;
 };
 
@@ -334,8 +343,9 @@ StatusOr<std::unique_ptr<Loader>> Loader::Open(const LoaderOptions& options) {
   WEFT_RETURN_IF_ERROR(CheckFields(options, mix->fields()));
   WEFT_ASSIGN_OR_RETURN(SampleOrder order,
                         MakeOrder(options.data, options.batch, options.seed, mix->OrderedSets()));
-  return std::unique_ptr<Loader>(
-      std::make_unique<ThreadedLoader>(options, std::move(mix), std::move(order)));
+  auto loader = std::make_unique<ThreadedLoader>(options, std::move(mix), std::move(order));
+  WEFT_RETURN_IF_ERROR(loader->Start());
+  return std::unique_ptr<Loader>(std::move(loader));
 }
 
 StatusOr<std::unique_ptr<EvalSet>> EvalSet::Open(const LoaderOptions& options) {

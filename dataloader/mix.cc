@@ -126,11 +126,23 @@ uint64_t Mix::RowsOf(const Segment& segment, int d, uint64_t lane, uint64_t step
   return 0;
 }
 
-Mix::Place Mix::At(int64_t step, int64_t lane, int64_t row) const {
+const Mix::Segment& Mix::SegmentAt(int64_t step) const {
   const auto after = std::upper_bound(
       segments_.begin(), segments_.end(), step,
       [](int64_t wanted, const Segment& segment) { return wanted < segment.from_step; });
-  const Segment& segment = *(after - 1);
+  return *(after - 1);
+}
+
+uint64_t Mix::CountBefore(int d, int64_t step, int64_t lane) const {
+  const Segment& segment = SegmentAt(step);
+  const size_t at =
+      static_cast<size_t>(d) * static_cast<size_t>(lanes_) + static_cast<size_t>(lane);
+  return segment.base[at] + RowsOf(segment, d, static_cast<uint64_t>(lane),
+                                   static_cast<uint64_t>(step - segment.from_step));
+}
+
+Mix::Place Mix::At(int64_t step, int64_t lane, int64_t row) const {
+  const Segment& segment = SegmentAt(step);
   const auto l = static_cast<uint64_t>(lane);
   const auto steps = static_cast<uint64_t>(step - segment.from_step);
   auto i = static_cast<uint64_t>(row);

@@ -54,6 +54,8 @@ class Mix {
   static StatusOr<Mix> Create(const MixOptions& options, int sets, int64_t slots, int64_t lanes,
                               int64_t rows);
   Place At(int64_t step, int64_t lane, int64_t row) const;
+  // Rows of set d in the lane before `step`.
+  uint64_t CountBefore(int d, int64_t step, int64_t lane) const;
 
  private:
   struct Segment {
@@ -65,6 +67,7 @@ class Mix {
 
   Mix(MixUnit unit, int64_t slots, int64_t lanes, int64_t rows)
       : unit_(unit), slots_(slots), lanes_(lanes), rows_(rows) {}
+  const Segment& SegmentAt(int64_t step) const;
   // Where a lane begins in the interleave: a slot's lanes spread over it, so that each slot gets its share of each set.
   uint64_t Start(uint64_t lane) const;
   // Rows of set d in the lane in the first `steps` steps of the segment.

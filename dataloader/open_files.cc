@@ -20,6 +20,11 @@ StatusOr<DiskIdentity> IdentityOf(const std::string& path, int fd) {
                       int64_t{st.st_mtim.tv_sec} * 1'000'000'000 + st.st_mtim.tv_nsec};
 }
 
+Status ShardChanged(const std::string& path) {
+  return Unavailable("shard " + path +
+                     " changed while it was in use: bring back the file that the run began with");
+}
+
 StatusOr<std::shared_ptr<const OpenFile>> OpenFiles::Get(const std::shared_ptr<Slot>& slot) {
   slot->used.store(++uses_, std::memory_order_relaxed);
   if (std::shared_ptr<const OpenFile> file = slot->file.load()) return file;
@@ -30,8 +35,7 @@ StatusOr<std::shared_ptr<const OpenFile>> OpenFiles::Get(const std::shared_ptr<S
   if (file->fd() < 0) return ErrnoStatus("open shard " + slot->path, errno);
   WEFT_ASSIGN_OR_RETURN(const DiskIdentity now, IdentityOf(slot->path, file->fd()));
   if (!(now == slot->identity)) {
-    return Unavailable("shard " + slot->path +
-                       " changed while it was in use: bring back the file that the run began with");
+    return ShardChanged(slot->path);
   }
   if (open_.size() >= most_) {
     const auto oldest = std::min_element(

@@ -38,6 +38,9 @@ struct DiskIdentity {
 // Errors: Unavailable.
 StatusOr<DiskIdentity> IdentityOf(const std::string& path, int fd);
 
+// Unavailable, with the remedy.
+Status ShardChanged(const std::string& path);
+
 class OpenFiles {
  public:
   // One file's place among them.

@@ -11,6 +11,10 @@ namespace {
 
 constexpr int64_t kMinLanes = 64;
 constexpr int64_t kMaxLanes = 1024;
+// Epochs that are looked through for the next one in which a chunk comes to one of some slots.
+constexpr uint64_t kEpochsAhead = 32;
+// Steps over which a mix's mean rate is taken.
+constexpr int64_t kRateSteps = 1 << 16;
 
 }  // namespace
 
@@ -46,6 +50,15 @@ uint64_t ChunkLayout::ToSequential(uint64_t canonical) const {
   const size_t shard = leftover_.Find(place);
   const uint64_t in_chunks = full_.start(shard + 1) - full_.start(shard);
   return first_sample_[shard] + in_chunks + place - leftover_.start(shard);
+}
+
+uint64_t ChunkLayout::ToCanonical(uint64_t sequential) const {
+  const auto after = std::upper_bound(first_sample_.begin(), first_sample_.end(), sequential);
+  const auto shard = static_cast<size_t>(after - first_sample_.begin()) - 1;
+  const uint64_t index = sequential - first_sample_[shard];
+  const uint64_t in_chunks = full_.start(shard + 1) - full_.start(shard);
+  if (index < in_chunks) return full_.start(shard) + index;
+  return full_.total() + leftover_.start(shard) + index - in_chunks;
 }
 
 StatusOr<SampleOrder> SampleOrder::Create(const OrderOptions& options,
@@ -156,6 +169,51 @@ uint64_t SampleOrder::MainPlace(const Set& set, uint64_t epoch, uint64_t lane, u
   const uint64_t i =
       Permutation(chunk, HashCombine(HashCombine(lane_key, c0 + c), Fnv1a64("i")))(j / w);
   return (lane * m + c0 + c) * chunk + i;
+}
+
+SampleOrder::Visit SampleOrder::VisitOf(const Set& set, uint64_t canonical, uint64_t epoch) const {
+  const auto lanes = static_cast<uint64_t>(lanes_);
+  const uint64_t total = set.layout.num_samples();
+  const uint64_t chunk = set.layout.chunk();
+  const uint64_t m = set.chunks_per_lane;
+  const uint64_t main = lanes * m * chunk;
+  const uint64_t start = epoch * total;
+  uint64_t place = canonical / chunk;
+  if (place < set.layout.num_chunks())
+    place = Permutation(set.layout.num_chunks(), Key(set, epoch, "chunk")).Inverse(place);
+  if (main == 0) return {start, start + total, -1};
+  const uint64_t h = (lanes - epoch % lanes * (total % lanes) % lanes) % lanes;
+  if (place >= lanes * m) return {start + h + main, start + total, -1};
+  const auto window = static_cast<uint64_t>(options_.window);
+  const uint64_t num_windows = (m + window - 1) / window;
+  const uint64_t k = ((place % m + 1) * num_windows - 1) / m;
+  const uint64_t first_row = k * m / num_windows * chunk;
+  const uint64_t end_row = (k + 1) * m / num_windows * chunk;
+  return {start + h + first_row * lanes, start + h + end_row * lanes,
+          static_cast<int64_t>(place / m)};
+}
+
+int64_t SampleOrder::NextNeed(int set_index, uint64_t id, int64_t step,
+                              const std::vector<bool>& of_slot) const {
+  const Set& set = sets_[static_cast<size_t>(set_index)];
+  const auto lanes = static_cast<uint64_t>(lanes_);
+  const uint64_t now = mix_.CountBefore(set_index, step, 0) * lanes;
+  const uint64_t later = mix_.CountBefore(set_index, step + kRateSteps, 0) * lanes;
+  const double rate = std::max(static_cast<double>(later - now) / kRateSteps, 1e-9);
+  const auto step_of = [&](uint64_t position) {
+    const double steps = position <= now ? 0 : static_cast<double>(position - now) / rate;
+    return step + static_cast<int64_t>(std::min(steps, 1e15));
+  };
+  const uint64_t canonical = set.layout.ToCanonical(id);
+  const uint64_t epoch = now / set.layout.num_samples();
+  for (uint64_t e = epoch; e < epoch + kEpochsAhead; ++e) {
+    const Visit visit = VisitOf(set, canonical, e);
+    if (visit.end <= now) continue;
+    const int64_t lanes_per_slot = lanes_ / options_.slots;
+    if (visit.lane >= 0 && !of_slot[static_cast<size_t>(visit.lane / lanes_per_slot)]) continue;
+    return step_of(visit.begin);
+  }
+  return step_of((epoch + kEpochsAhead) * set.layout.num_samples());
 }
 
 }  // namespace weft

@@ -61,8 +61,9 @@ class ChunkLayout {
   uint64_t num_samples() const { return num_samples_; }
   uint64_t num_chunks() const { return num_samples_ / chunk_; }
   uint64_t chunk() const { return chunk_; }
-  // Canonical id -> position in the set. REQUIRES: id < num_samples().
+  // Canonical id -> position in the set, and back. REQUIRES: id < num_samples().
   uint64_t ToSequential(uint64_t canonical) const;
+  uint64_t ToCanonical(uint64_t sequential) const;
 
  private:
   uint64_t chunk_;
@@ -86,9 +87,20 @@ class SampleOrder {
   // All rows of a slot: the same as At for each, in less than half the time.
   std::vector<SampleRef> Rows(int64_t step, int64_t slot) const;
 
+  // About the first step from `step` on in which one of the slots (`of_slot`[slot]) needs a sample of the chunk of sample
+  // `id`, without looking at any row: the chunk's place in the epochs' shuffles says in which window of which lane it comes.
+  // Not before the window begins, so at most a window early; a mix of several sets is taken at its mean rate. For caches.
+  int64_t NextNeed(int set, uint64_t id, int64_t step, const std::vector<bool>& of_slot) const;
+
   int64_t lanes() const { return lanes_; }
   int64_t slots() const { return options_.slots; }
   int64_t global_batch() const { return options_.global_batch; }
+  // Rows of a lane in a step: R.
+  int64_t rows_per_lane() const { return options_.global_batch / lanes_; }
+  // Steps in which a lane reads one window of full size.
+  int64_t steps_per_window() const {
+    return (options_.chunk * options_.window + rows_per_lane() - 1) / rows_per_lane();
+  }
   int64_t rows_per_slot() const { return options_.global_batch / options_.slots; }
   // The set's epoch that the last row of `step` belongs to, for progress lines.
   uint64_t EpochAt(int64_t step) const {
@@ -113,7 +125,15 @@ class SampleOrder {
     std::vector<uint64_t> places;
   };
 
+  // Positions [begin, end) of the set's own stream in which an epoch needs a chunk; lane -1: any lane does (the tail).
+  struct Visit {
+    uint64_t begin = 0;
+    uint64_t end = 0;
+    int64_t lane = -1;
+  };
+
   SampleRef At(int64_t step, int64_t slot, int64_t row, int64_t substitute, WindowMemo* memo) const;
+  Visit VisitOf(const Set& set, uint64_t canonical, uint64_t epoch) const;
   // q: position in the set's own endless stream.
   SampleRef Locate(int set_index, uint64_t q, uint64_t substitute, WindowMemo* memo) const;
   // The place in the epoch's chunk order of a row of a lane.

@@ -28,6 +28,24 @@ uint64_t Permutation::Encrypt(uint64_t value) const {
   return high << low_bits_ | low;
 }
 
+uint64_t Permutation::Decrypt(uint64_t value) const {
+  uint64_t low = value & low_mask_;
+  uint64_t high = value >> low_bits_;
+  for (size_t round = kRounds; round > 0; round -= 2) {
+    low ^= Mix64(high + round_keys_[round - 1]) & low_mask_;
+    high ^= Mix64(low + round_keys_[round - 2]) & high_mask_;
+  }
+  return high << low_bits_ | low;
+}
+
+uint64_t Permutation::Inverse(uint64_t value) const {
+  if (n_ == 1) return 0;
+  do {
+    value = Decrypt(value);
+  } while (value >= n_);
+  return value;
+}
+
 uint64_t Permutation::operator()(uint64_t i) const {
   if (n_ == 1) return 0;
   do {

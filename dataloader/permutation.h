@@ -16,6 +16,8 @@ class Permutation {
   Permutation(uint64_t n, uint64_t key);
   // REQUIRES: i < n.
   uint64_t operator()(uint64_t i) const;
+  // The i whose image is `value`. REQUIRES: value < n.
+  uint64_t Inverse(uint64_t value) const;
   // table[i] = (*this)(i) for all i < n. Faster than one by one, as no value waits for another.
   void FillTable(std::vector<uint64_t>* table) const;
 
@@ -23,6 +25,7 @@ class Permutation {
   static constexpr int kRounds = 8;
 
   uint64_t Encrypt(uint64_t value) const;
+  uint64_t Decrypt(uint64_t value) const;
 
   uint64_t n_;
   int low_bits_;

@@ -56,6 +56,8 @@ class SampleSource {
   virtual const std::vector<FieldSpec>& fields() const = 0;
   virtual std::unique_ptr<SampleCook> NewCook() const = 0;
   virtual StatusOr<EvalSample> ReadRaw(int64_t id) const = 0;
+  // The shards that the samples lie in, one after the other; nullptr: they lie elsewhere.
+  virtual DataSet* data_set() const { return nullptr; }
 };
 
 // Opens shards and vocabulary. Errors: NotFound, Corruption, InvalidArgument: name the shard or the recipe's field.

@@ -128,6 +128,7 @@ StatusOr<std::unique_ptr<ShardFile>> ShardFile::Open(const std::string& path,
     WEFT_ASSIGN_OR_RETURN(const int inflated,
                           zstd ? InflateZstd(path, fd.get()) : Inflate(path, fd.get()));
     file->own_ = std::make_shared<const OpenFile>(inflated);
+    file->inflated_ = true;
     if (::fstat(inflated, &st) != 0) return ErrnoStatus("stat shard " + path, errno);
   } else if (files != nullptr) {
     file->files_ = std::move(files);
@@ -160,6 +161,13 @@ Status ShardFile::ReadAt(uint64_t offset, size_t size, void* out) const {
     size -= static_cast<size_t>(n);
   }
   return OkStatus();
+}
+
+Status ShardFile::CheckUnchanged() const {
+  const OpenFile file(::open(path_.c_str(), O_RDONLY | O_CLOEXEC));
+  if (file.fd() < 0) return ErrnoStatus("open shard " + path_, errno);
+  WEFT_ASSIGN_OR_RETURN(const DiskIdentity now, IdentityOf(path_, file.fd()));
+  return now == identity_ ? OkStatus() : ShardChanged(path_);
 }
 
 void ShardFile::Announce(uint64_t offset, uint64_t size) const {

@@ -46,6 +46,10 @@ class ShardFile : public ShardBytes {
   // Of the file as it lies on disk: bytes, and the time of its last change in ns.
   uint64_t disk_bytes() const { return identity_.bytes; }
   int64_t disk_time() const { return identity_.time_ns; }
+  // Whether the bytes are an inflated copy on local disk.
+  bool inflated() const { return inflated_; }
+  // Errors: Unavailable (the file on disk is not the one that was opened).
+  Status CheckUnchanged() const;
 
  private:
   explicit ShardFile(std::string path) : path_(std::move(path)) {}
@@ -57,6 +61,7 @@ class ShardFile : public ShardBytes {
   std::shared_ptr<OpenFiles> files_;
   std::shared_ptr<OpenFiles::Slot> slot_;
   uint64_t size_ = 0;
+  bool inflated_ = false;
   DiskIdentity identity_;
 };
 

@@ -6,7 +6,7 @@
 
 namespace weft {
 
-Status ReadShardMember(const ShardFile& file, const ShardIndex& index, const ShardMember& member,
+Status ReadShardMember(const ShardBytes& file, const ShardIndex& index, const ShardMember& member,
                        std::string* bytes) {
   if (member.size > file.size())
     return Corruption("shard " + file.path() + ": a member of " + std::to_string(member.size) +

@@ -12,7 +12,7 @@
 namespace weft {
 
 // REQUIRES: `member` belongs to the index, the index to the file. Reuses the string's memory.
-Status ReadShardMember(const ShardFile& file, const ShardIndex& index, const ShardMember& member,
+Status ReadShardMember(const ShardBytes& file, const ShardIndex& index, const ShardMember& member,
                        std::string* bytes);
 
 }  // namespace weft

@@ -22,6 +22,7 @@ TEST(Permutation, IsABijection) {
       ASSERT_LT(j, n);
       EXPECT_FALSE(seen[j]) << n;
       seen[j] = true;
+      EXPECT_EQ(permutation.Inverse(j), i);
     }
   }
 }
@@ -47,6 +48,56 @@ TEST(Permutation, IsUniformOverKeys) {
     EXPECT_LT(chi_squared(first, 0, keys / static_cast<double>(n)), 4) << n;
     EXPECT_EQ(step[0], 0);
     EXPECT_LT(chi_squared(step, 1, keys / static_cast<double>(n - 1)), 4) << n;
+  }
+}
+
+TEST(ChunkLayout, ToCanonicalIsTheInverse) {
+  const ChunkLayout layout({5, 0, 3, 4, 1, 9}, 2);
+  for (uint64_t i = 0; i < layout.num_samples(); ++i)
+    EXPECT_EQ(layout.ToCanonical(layout.ToSequential(i)), i);
+}
+
+// Against all rows: nothing of the chunk comes before, and the first of it within a window.
+TEST(SampleOrder, NextNeedSaysWhenAChunkComes) {
+  OrderOptions options;
+  options.seed = 3;
+  options.slots = 4;
+  options.global_batch = 16;
+  options.lanes = 8;
+  options.chunk = 5;
+  options.window = 3;
+  const auto order = SampleOrder::Create(options, {{"train", {203, 61, 8, 400}}});
+  ASSERT_TRUE(order.ok());
+  const ChunkLayout layout({203, 61, 8, 400}, 5);
+  const int64_t steps = 42 * 4;  // four epochs of 672 = 42 x 16
+  for (const std::vector<bool>& of_slot :
+       {std::vector<bool>(4, true), std::vector<bool>{false, true, false, false}}) {
+    // Steps by chunk.
+    std::map<uint64_t, std::vector<int64_t>> uses;
+    for (int64_t step = 0; step < steps; ++step) {
+      for (int64_t slot = 0; slot < 4; ++slot) {
+        if (!of_slot[static_cast<size_t>(slot)]) continue;
+        for (const SampleRef& ref : order->Rows(step, slot))
+          uses[layout.ToCanonical(ref.id) / 5].push_back(step);
+      }
+    }
+    int64_t ahead = 0;
+    int64_t close = 0;
+    for (const auto& [chunk, at] : uses) {
+      for (int64_t step = 0; step < 60; ++step) {
+        const auto next = std::lower_bound(at.begin(), at.end(), step);
+        if (next == at.end()) continue;
+        const int64_t said = order->NextNeed(0, layout.ToSequential(chunk * 5), step, of_slot);
+        ASSERT_LE(said, *next) << "chunk " << chunk << " at " << step;
+        if (said == step) continue;  // in its window, or in the tail
+        ++ahead;
+        close += *next <= said + order->steps_per_window() ? 1 : 0;
+      }
+    }
+    EXPECT_GT(ahead, 1000);
+    // In the tail of an epoch, where a chunk may come to any slot, it need not come to this one.
+    EXPECT_GE(static_cast<double>(close),
+              of_slot[0] ? static_cast<double>(ahead) : 0.9 * static_cast<double>(ahead));
   }
 }
 
