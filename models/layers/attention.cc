@@ -1,6 +1,7 @@
 #include "models/layers/attention.h"
 
 #include <ATen/ops/_softmax_backward_data.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -76,6 +77,17 @@ Part TakePart(const variable_list& saved, const Sizes& sizes, int64_t begin) {
   return part;
 }
 
+// True where causality or another segment hides a key: [s, t], or [n, 1, s, t].
+at::Tensor Hidden(const Part& part, const Sizes& sizes, const AttendOptions& options) {
+  at::Tensor hidden = at::ones({sizes.s, sizes.t}, part.q.options().dtype(at::kBool)).triu(1);
+  if (!options.segment_at.defined()) return hidden;
+  const at::Tensor first = options.segment_at.narrow(0, part.begin, part.n);
+  return at::arange(sizes.t, first.options())
+      .lt(first.unsqueeze(2))
+      .logical_or_(hidden)
+      .unsqueeze(1);
+}
+
 // [n, h, s, t] in q's type.
 at::Tensor Probabilities(const Part& part, const Sizes& sizes, const AttendOptions& options) {
   const at::ScalarType type = part.q.scalar_type();
@@ -84,10 +96,7 @@ at::Tensor Probabilities(const Part& part, const Sizes& sizes, const AttendOptio
                           .to(type == at::kDouble ? at::kDouble : at::kFloat)
                           .mul_(sizes.Scale());
   constexpr double kNever = -std::numeric_limits<double>::infinity();
-  if (options.causal) {
-    scores.masked_fill_(at::ones({sizes.s, sizes.t}, scores.options().dtype(at::kBool)).triu(1),
-                        kNever);
-  }
+  if (options.causal) scores.masked_fill_(Hidden(part, sizes, options), kNever);
   if (!part.mask.defined()) return at::softmax(scores, 3).to(type);
   scores.masked_fill_(part.mask.eq(0).view({part.n, 1, 1, sizes.t}), kNever);
   // A row without any key is 0 / 0.
@@ -171,7 +180,8 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
 // fp32 and fp64 have no flash kernel, and keyed dropout fits none.
 bool FitsFused(const at::Tensor& q, const at::Tensor& key_mask, const AttendOptions& options) {
   return !q.is_cpu() && q.scalar_type() == at::kBFloat16 && options.causal &&
-         options.dropout.p == 0 && (!key_mask.defined() || options.padding_last);
+         options.dropout.p == 0 && (!key_mask.defined() || options.padding_last) &&
+         (!options.segment_at.defined() || options.segments > 0);
 }
 
 }  // namespace
@@ -189,7 +199,13 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
   WEFT_CHECK(!options.causal || q.size(1) == k.size(1)) << "causal attention over other tokens";
   WEFT_CHECK(options.dropout.p == 0 || options.most_tokens >= std::max(q.size(1), k.size(1)))
       << "more tokens than the recipe's " << options.most_tokens;
-  if (FitsFused(q, key_mask, options)) return AttendCausalFused(q, k, v);
+  WEFT_CHECK(!options.segment_at.defined() || (options.causal && !key_mask.defined()))
+      << "segments want causal attention without a key mask";
+  if (FitsFused(q, key_mask, options)) {
+    return options.segment_at.defined()
+               ? AttendSegmentsFused(q, k, v, options.segment_at, options.segments)
+               : AttendCausalFused(q, k, v);
+  }
   return AttendFunction::apply(q, k, v, std::optional<at::Tensor>(key_mask), options);
 }
 

@@ -32,10 +32,13 @@ AttentionLayer::AttentionLayer(const AttentionParameters& parameters,
   kv_.emplace(std::vector<LinearParameters>{parameters.k, parameters.v}, axis);
 }
 
-AttendOptions AttentionLayer::OptionsOf(const MicroBatchContext& context) const {
+AttendOptions AttentionLayer::OptionsOf(const AttentionInput& input,
+                                        const MicroBatchContext& context) const {
   AttendOptions options;
   options.causal = options_.causal;
   options.padding_last = options_.padding_last;
+  options.segment_at = input.segment_at;
+  options.segments = context.segments;
   options.dropout = DropoutAt(context, options_.site, options_.dropout);
   options.first_row = context.first_row;
   options.first_head = axis_.rank * heads_;
@@ -60,15 +63,16 @@ at::Tensor AttentionLayer::AttendFused(const at::Tensor& qkv, const AttentionInp
   const TokenRows& rows = input.rows;
   const at::Tensor parts =
       qkv.view({rows.samples, rows.tokens, 3, heads_, qkv.size(-1) / (3 * heads_)});
-  const AttendOptions options = OptionsOf(context);
-  const bool plain =
-      options.dropout.p == 0 && !input.key_mask.defined() && options_.rope_theta == 0;
+  const AttendOptions options = OptionsOf(input, context);
+  const bool plain = options.dropout.p == 0 && !input.key_mask.defined() &&
+                     !input.segment_at.defined() && options_.rope_theta == 0;
   if (plain) return AttendHeads(parts, options_.causal);
   const std::vector<at::Tensor> apart = parts.unbind(2);
   if (options_.rope_theta == 0)
     return Attend(apart[0], apart[1], apart[2], input.key_mask, options);
-  return Attend(Rotate(apart[0], options_.rope_theta), Rotate(apart[1], options_.rope_theta),
-                apart[2], input.key_mask, options);
+  return Attend(Rotate(apart[0], options_.rope_theta, input.segment_at),
+                Rotate(apart[1], options_.rope_theta, input.segment_at), apart[2], input.key_mask,
+                options);
 }
 
 at::Tensor AttentionLayer::operator()(const AttentionInput& input,
@@ -79,10 +83,10 @@ at::Tensor AttentionLayer::operator()(const AttentionInput& input,
   at::Tensor k = SplitHeads(projected[1], input.rows, kv_heads_);
   const at::Tensor v = SplitHeads(projected[2], input.rows, kv_heads_);
   if (options_.rope_theta != 0) {
-    q = Rotate(q, options_.rope_theta);
-    k = Rotate(k, options_.rope_theta);
+    q = Rotate(q, options_.rope_theta, input.segment_at);
+    k = Rotate(k, options_.rope_theta, input.segment_at);
   }
-  return Output(Attend(q, k, v, input.key_mask, OptionsOf(context)), input);
+  return Output(Attend(q, k, v, input.key_mask, OptionsOf(input, context)), input);
 }
 
 at::Tensor AttentionLayer::Cross(const AttentionInput& input, const AttentionInput& memory,
@@ -92,7 +96,7 @@ at::Tensor AttentionLayer::Cross(const AttentionInput& input, const AttentionInp
   const std::vector<at::Tensor> kv = (*kv_)(memory.x, memory.rows.all());
   return Output(
       Attend(SplitHeads(q, input.rows, heads_), SplitHeads(kv[0], memory.rows, kv_heads_),
-             SplitHeads(kv[1], memory.rows, kv_heads_), memory.key_mask, OptionsOf(context)),
+             SplitHeads(kv[1], memory.rows, kv_heads_), memory.key_mask, OptionsOf(input, context)),
       input);
 }
 

@@ -47,6 +47,9 @@ struct AttentionInput {
   TokenRows rows;
   // Undefined, or [samples, keys]: zeros where nobody looks.
   at::Tensor key_mask;
+  // Undefined, or [samples, tokens] of packed rows: where a token's segment begins. It sees no other and has its position
+  // there.
+  at::Tensor segment_at;
 };
 
 class AttentionLayer {
@@ -61,7 +64,7 @@ class AttentionLayer {
                    const MicroBatchContext& context) const;
 
  private:
-  AttendOptions OptionsOf(const MicroBatchContext& context) const;
+  AttendOptions OptionsOf(const AttentionInput& input, const MicroBatchContext& context) const;
   // Rows [.., width / tp] -> [samples, tokens, heads of this rank, d].
   at::Tensor SplitHeads(const at::Tensor& x, const TokenRows& rows, int64_t heads) const;
   at::Tensor Output(const at::Tensor& heads, const AttentionInput& input) const;

@@ -1,6 +1,6 @@
-// A block of an encoder that is not split over tp: each tensor-parallel rank runs it on its own samples of the
+// A block of an encoder that is not split over tp: each tensor-parallel rank runs it on its own images of the
 // micro-batch (as even as they go; perhaps none). Inputs that are whole on every rank are dealt, and outputs that the spec
-// wants whole are gathered (ActivationSpec::dealt). The gradients of its parameters are of a rank's own samples.
+// wants whole are gathered (ActivationSpec::dealt). The gradients of its parameters are of a rank's own images.
 //
 // Errors: throws CommError. Thread rule: one thread.
 #pragma once

@@ -8,7 +8,8 @@
 
 namespace weft {
 
-// x [b, s, heads, d], token t at position t; feature i < d/2 turns by t theta^(-2i/d).
-at::Tensor Rotate(const at::Tensor& x, double theta);
+// x [b, s, heads, d], token t at position t; feature i < d/2 turns by t theta^(-2i/d). With segment_at [b, s], where each
+// token's segment of a packed row begins, positions count from there.
+at::Tensor Rotate(const at::Tensor& x, double theta, const at::Tensor& segment_at = {});
 
 }  // namespace weft

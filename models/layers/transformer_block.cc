@@ -91,11 +91,12 @@ std::vector<at::Tensor> TransformerBlock::Forward(std::span<const at::Tensor> in
   const int64_t tokens = split ? spec().inputs[0].dims[0] : x.size(1);
   const TokenRows rows(split ? context.samples : x.size(0), tokens, axis_);
   const at::Tensor key_mask = options_.key_mask ? inputs[1] : at::Tensor();
+  const at::Tensor segment_at = options_.segments ? inputs[1] : at::Tensor();
   const auto norm = [](const Norm& layer, const at::Tensor& value) {
     return std::visit([&](const auto& n) { return n(value); }, layer);
   };
   const auto attend = [&](const at::Tensor& value) {
-    return Dropped(attention_({value, rows, key_mask}, context), rows, context, "1");
+    return Dropped(attention_({value, rows, key_mask, segment_at}, context), rows, context, "1");
   };
   const auto feed = [&](const at::Tensor& value) {
     return Dropped(mlp_(value, rows), rows, context, "2");

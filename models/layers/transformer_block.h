@@ -52,6 +52,8 @@ struct TransformerOptions {
   bool key_mask = false;
   // Its zeros end a row, and no loss reads there.
   bool padding_last = false;
+  // The block's second input, instead, says where each token's segment of a packed row begins, [samples, tokens].
+  bool segments = false;
   NormKind norm = NormKind::kLayerNorm;
   NormPlace norm_place = NormPlace::kBefore;
   double norm_eps = 1e-5;

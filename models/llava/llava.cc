@@ -1,4 +1,4 @@
-// Shape legend: B samples, P patches, T tokens of the tower (P + 1), S tokens of a row, V tower's width, W width, N
+// Shape legend: B samples, I images of a row, P patches, T tokens of the tower (P + 1), S tokens of a row, V tower's width, W width, N
 // supervised rows.
 #include "models/llava/llava.h"
 
@@ -19,6 +19,7 @@
 
 #include "cluster/base/logging.h"
 #include "models/layers/activation.h"
+#include "models/layers/attention.h"
 #include "models/layers/dealt_block.h"
 #include "models/layers/embedding.h"
 #include "models/layers/image_embed.h"
@@ -68,19 +69,20 @@ class ProjectorBlock : public Block {
 
 // Which patch each word gives way to, without asking a device for the places. An image that does not fit into its row is cut.
 struct PatchPlaces {
-  at::Tensor rows;    // [B S]: of the patches [B P]; any where there is none
+  at::Tensor rows;    // [B S]: of the patches [B I P]; any where there is none
   at::Tensor inside;  // [B, S, 1]
 };
 
+// image_at [B] or [B, I]: images of a row do not overlap.
 PatchPlaces FindPatches(const at::Tensor& image_at, int64_t patches, int64_t tokens) {
-  const at::Tensor first_B1 = image_at.to(at::kLong).view({-1, 1});
-  const at::TensorOptions numbers = first_B1.options();
-  const at::Tensor patch_BS = at::sub(at::arange(tokens, numbers).view({1, tokens}), first_B1);
-  const at::Tensor inside_BS =
-      first_B1.ge(0).logical_and(patch_BS.ge(0)).logical_and(patch_BS.lt(patches));
-  const at::Tensor sample_B1 = at::arange(image_at.numel(), numbers).view({-1, 1});
-  return {patch_BS.clamp(0, patches - 1).add_(sample_B1.mul(patches)).flatten(),
-          inside_BS.unsqueeze(2)};
+  const at::Tensor first_BI1 = image_at.to(at::kLong).view({image_at.size(0), -1, 1});
+  const at::TensorOptions numbers = first_BI1.options();
+  const at::Tensor patch_BIS = at::sub(at::arange(tokens, numbers), first_BI1);
+  const at::Tensor inside_BIS =
+      first_BI1.ge(0).logical_and(patch_BIS.ge(0)).logical_and(patch_BIS.lt(patches));
+  const at::Tensor image_BI1 = at::arange(image_at.numel(), numbers).view_as(first_BI1);
+  const at::Tensor row_BIS = patch_BIS.add_(image_BI1.mul(patches)).mul_(inside_BIS);
+  return {row_BIS.sum(1).flatten(), inside_BIS.any(1).unsqueeze(2)};
 }
 
 class WordEmbeddings : public Block {
@@ -175,8 +177,9 @@ TransformerOptions LanguageOptions(const LlavaConfig& config) {
   options.heads = config.heads;
   options.kv_heads = config.kv_heads;
   options.causal = true;
-  options.key_mask = true;
-  options.padding_last = true;
+  options.key_mask = !config.packed();
+  options.padding_last = !config.packed();
+  options.segments = config.packed();
   options.norm = NormKind::kRmsNorm;
   options.norm_eps = config.norm_eps;
   options.activation = Activation::kSwiGlu;
@@ -228,6 +231,12 @@ int64_t SupervisedTokens(const NamedTensors& inputs) {
   return TargetRows(NextLabels(inputs.at("labels")), kIgnore).numel();
 }
 
+// Ranks without a language layer do not read them.
+int64_t SegmentsOf(const NamedTensors& inputs) {
+  const auto it = inputs.find("segment_at");
+  return it == inputs.end() ? -1 : CountSegments(it->second);
+}
+
 }  // namespace
 
 std::unique_ptr<Model> MakeLlava(const LlavaConfig& config, const ModelSpec& spec,
@@ -240,6 +249,7 @@ std::unique_ptr<Model> MakeLlava(const LlavaConfig& config, const ModelSpec& spe
   wave.name = "main";
   wave.end_block = static_cast<int>(spec.blocks.size());
   wave.losses = {{"loss.lm", "lm", LossScope::kGlobal, SupervisedTokens}};
+  if (config.packed()) wave.segments = SegmentsOf;
   model->objective.waves = {wave};
   model->objective.phases = {{PhaseKind::kTrain, "main"}};
   return model;
@@ -252,10 +262,12 @@ NamedTensors RunLlava(Model* model, NamedTensors inputs) {
   context.samples = inputs.at("ids").size(0);
   for (const auto& block : model->blocks) {
     std::vector<at::Tensor> read;
-    for (const ActivationSpec& input : block->spec().inputs) read.push_back(inputs.at(input.name));
+    for (const ActivationSpec& input : block->spec().inputs)
+      read.push_back(AsEntries(inputs.at(input.name), input));
     if (const auto* head = dynamic_cast<const LanguageHead*>(block.get()); head != nullptr)
       inputs["logits"] = head->Logits(read[0]);
-    const std::vector<at::Tensor> made = block->Forward(read, context);
+    const std::vector<at::Tensor> made =
+        block->Forward(read, context.OfEntries(block->spec().per_sample));
     for (size_t i = 0; i < made.size(); ++i) inputs[block->spec().outputs[i].name] = made[i];
   }
   return inputs;

@@ -36,7 +36,22 @@ struct MicroBatchContext {
   bool training = true;
   // Attention shall keep its inputs only and compute its scores again in the backward: equal bits.
   bool selective_recompute = false;
+  // Of the packed rows (Wave::segments); -1: not counted.
+  int64_t segments = -1;
+
+  // For a block that works on entries of samples (BlockSpec::per_sample).
+  MicroBatchContext OfEntries(int64_t per_sample) const {
+    MicroBatchContext entries = *this;
+    entries.first_row *= per_sample;
+    entries.samples *= per_sample;
+    return entries;
+  }
 };
+
+// As blocks see it: [samples, per_sample, dims] of the loader is [samples * per_sample, dims].
+inline at::Tensor AsEntries(const at::Tensor& value, const ActivationSpec& spec) {
+  return value.dim() == static_cast<int64_t>(spec.dims.size()) + 2 ? value.flatten(0, 1) : value;
+}
 
 class Block {
  public:
@@ -46,7 +61,7 @@ class Block {
   Block(const Block&) = delete;
   Block& operator=(const Block&) = delete;
 
-  // `inputs` in the order of spec().inputs; returns the tensors of spec().outputs in that order. Called with and without
+  // `inputs` in the order of spec().inputs, AsEntries; `context` is OfEntries(spec().per_sample). Returns the tensors of spec().outputs in that order. Called with and without
   // grad mode, and again for recomputation: equal inputs must give equal bits.
   virtual std::vector<at::Tensor> Forward(std::span<const at::Tensor> inputs,
                                           const MicroBatchContext& context) = 0;

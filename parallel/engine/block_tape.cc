@@ -14,7 +14,8 @@ namespace {
 std::vector<at::Tensor> Run(Block* block, const std::vector<at::Tensor>& inputs,
                             const MicroBatchContext& context, bool record) {
   const at::AutoGradMode grad_mode(record);
-  std::vector<at::Tensor> outputs = block->Forward(inputs, context);
+  std::vector<at::Tensor> outputs =
+      block->Forward(inputs, context.OfEntries(block->spec().per_sample));
   WEFT_CHECK_EQ(outputs.size(), block->spec().outputs.size()) << block->spec().name;
   return outputs;
 }
@@ -67,7 +68,7 @@ Record ForwardBlock(Block* block, const MicroBatchContext& context, Keep keep,
     const auto it = values->find(input.name);
     WEFT_CHECK(it != values->end())
         << block->spec().name << " reads " << input.name << ", which nobody made";
-    record.inputs.push_back(it->second.detach());
+    record.inputs.push_back(AsEntries(it->second, input).detach());
     const auto needs = needs_grad.find(input.name);
     if (keep != Keep::kNothing && needs != needs_grad.end() && needs->second)
       record.inputs.back().set_requires_grad(true);

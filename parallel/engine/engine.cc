@@ -52,8 +52,11 @@ MicroBatchContext Engine::ContextOf(const PhasePlan& phase, int micro_batch) con
   context.first_row = index * options_.micro_batch_size;
   context.samples = options_.micro_batch_size;
   context.training = true;
-  const std::vector<LossOutput>& losses = waves_[static_cast<size_t>(phase.wave)].wave->losses;
-  if (losses.size() == 1) context.targets = losses_.Targets(losses[0], micro_batch);
+  const Wave& wave = *waves_[static_cast<size_t>(phase.wave)].wave;
+  if (wave.losses.size() == 1) context.targets = losses_.Targets(wave.losses[0], micro_batch);
+  // The host counts what a device would have to be asked for.
+  if (wave.segments && !context_->device().is_cpu())
+    context.segments = wave.segments(inputs_.host()[static_cast<size_t>(micro_batch)]);
   return context;
 }
 

@@ -52,6 +52,8 @@ struct Wave {
   int end_block = 0;
   std::vector<std::string> outputs;
   std::vector<LossOutput> losses;
+  // MicroBatchContext::segments, from a micro-batch's inputs; empty: its rows are not packed.
+  std::function<int64_t(const NamedTensors& inputs)> segments;
 };
 
 // The weight of one contribution: 1/N, 1/(V n_slot) or 1/(V M n_micro_batch) with `count` the N or n in question; zero

@@ -53,12 +53,13 @@ std::vector<int64_t> LocalActivationShape(const ActivationSpec& spec, int64_t sa
   std::vector<int64_t> shape;
   const int tp = context.tp_size();
   const int rank = context.tp_rank();
+  const int64_t entries = samples * spec.per_sample;
   if (spec.sequence && context.sequence_parallel() && !spec.dealt) {
-    shape.push_back(EvenPart(samples * spec.dims[0], tp, rank).length);
+    shape.push_back(EvenPart(entries * spec.dims[0], tp, rank).length);
     shape.insert(shape.end(), spec.dims.begin() + 1, spec.dims.end());
     return shape;
   }
-  shape.push_back(spec.dealt ? EvenPart(samples, tp, rank).length : samples);
+  shape.push_back(spec.dealt ? EvenPart(entries, tp, rank).length : entries);
   shape.insert(shape.end(), spec.dims.begin(), spec.dims.end());
   return shape;
 }

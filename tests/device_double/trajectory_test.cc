@@ -181,7 +181,8 @@ TEST_P(DeviceTrajectory, TensorParallelOverNcclIsTheCpus) {
   EXPECT_LT(MaxRelativeError(*device, *host), 1e-9);
 }
 
-INSTANTIATE_TEST_SUITE_P(Models, DeviceTrajectory, ::testing::Values("clip", "roberta", "llava"));
+INSTANTIATE_TEST_SUITE_P(Models, DeviceTrajectory,
+                         ::testing::Values("clip", "roberta", "llava", "llava-packed"));
 
 }  // namespace
 }  // namespace weft::testing

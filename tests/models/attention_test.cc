@@ -21,6 +21,7 @@ struct Case {
   bool causal = false;
   bool mask = false;
   double dropout = 0;
+  bool segments = false;
 };
 
 constexpr int64_t kSamples = 3;
@@ -35,8 +36,15 @@ at::Tensor KeyMask(int64_t t) {
   return mask;
 }
 
+// Segments of several lengths, padding at the end, and a row that is one segment.
+at::Tensor SegmentAt() {
+  return at::tensor({0, 0, 2, 2, 2, 5, 0, 0, 0, 3, 4, 5, 0, 0, 0, 0, 0, 0}, at::kInt)
+      .view({kSamples, kQueries});
+}
+
 AttendOptions OptionsOf(const Case& c) {
   AttendOptions options;
+  if (c.segments) options.segment_at = SegmentAt();
   options.causal = c.causal;
   options.dropout = {c.dropout, 77};
   options.first_row = 20;
@@ -56,6 +64,10 @@ at::Tensor Reference(const Case& c, const std::vector<at::Tensor>& qkv) {
     scores = scores.masked_fill(at::ones({kQueries, c.t}, at::kBool).triu(1), -INFINITY);
   if (c.mask)
     scores = scores.masked_fill(KeyMask(c.t).eq(0).view({kSamples, 1, 1, c.t}), -INFINITY);
+  if (c.segments) {
+    const at::Tensor other = at::arange(c.t, at::kInt).lt(SegmentAt().unsqueeze(2));
+    scores = scores.masked_fill(other.unsqueeze(1), -INFINITY);
+  }
   EXPECT_EQ(group * c.kv, kHeads);
   const AttendOptions options = OptionsOf(c);
   const at::Tensor mask =
@@ -66,10 +78,11 @@ at::Tensor Reference(const Case& c, const std::vector<at::Tensor>& qkv) {
 
 TEST(AttendTest, MatchesAutograd) {
   const Case cases[] = {
-      {"plain", 6, 4, false, false, 0},       {"causal", 6, 4, true, false, 0},
-      {"masked", 6, 4, false, true, 0},       {"grouped", 6, 2, true, true, 0},
-      {"one kv head", 6, 1, false, false, 0}, {"cross", 9, 4, false, true, 0},
-      {"dropout", 6, 4, true, true, 0.3},     {"grouped cross dropout", 8, 2, false, true, 0.3},
+      {"plain", 6, 4, false, false, 0},         {"causal", 6, 4, true, false, 0},
+      {"masked", 6, 4, false, true, 0},         {"grouped", 6, 2, true, true, 0},
+      {"one kv head", 6, 1, false, false, 0},   {"cross", 9, 4, false, true, 0},
+      {"dropout", 6, 4, true, true, 0.3},       {"grouped cross dropout", 8, 2, false, true, 0.3},
+      {"segments", 6, 2, true, false, 0, true}, {"segments dropout", 6, 4, true, false, 0.3, true},
   };
   for (const Case& c : cases) {
     const std::vector<at::Tensor> exact = {
@@ -102,6 +115,32 @@ TEST(AttendTest, AQueryWithoutKeysGivesZeros) {
   EXPECT_EQ(y.abs().sum().item<double>(), 0);
   const at::Tensor dq = torch::autograd::grad({y}, {q}, {at::ones_like(y)})[0];
   EXPECT_EQ(dq.abs().sum().item<double>(), 0);
+}
+
+TEST(AttendTest, SegmentsAgainFromTheirInputsHaveTheSameBits) {
+  const Case c = {"segments", 6, 2, true, false, 0.3, true};
+  const at::Tensor dy = Numbers({kSamples, kQueries, kHeads, kWidth}, 0.4);
+  std::vector<at::Tensor> results[2];
+  for (const bool recompute : {false, true}) {
+    const std::vector<at::Tensor> qkv = {
+        Numbers({kSamples, kQueries, kHeads, kWidth}, 0.1).set_requires_grad(true),
+        Numbers({kSamples, c.t, c.kv, kWidth}, 0.2).set_requires_grad(true),
+        Numbers({kSamples, c.t, c.kv, kWidth}, 0.3).set_requires_grad(true)};
+    AttendOptions options = OptionsOf(c);
+    options.recompute = recompute;
+    results[recompute] =
+        torch::autograd::grad({Attend(qkv[0], qkv[1], qkv[2], {}, options)}, qkv, {dy});
+  }
+  for (size_t i = 0; i < 3; ++i) EXPECT_TRUE(at::equal(results[0][i], results[1][i])) << i;
+}
+
+TEST(AttendTest, SegmentBoundsTakePaddingToTheSegmentBeforeIt) {
+  EXPECT_EQ(CountSegments(SegmentAt()), 4);
+  EXPECT_TRUE(at::equal(SegmentBounds(SegmentAt(), 4), at::tensor({0, 2, 6, 12, 18}, at::kInt)));
+  // A row without a conversation is one of its own.
+  const at::Tensor empty = at::arange(4, at::kInt).expand({2, 4});
+  EXPECT_EQ(CountSegments(empty), 2);
+  EXPECT_TRUE(at::equal(SegmentBounds(empty, 2), at::tensor({0, 4, 8}, at::kInt)));
 }
 
 TEST(RmsNormTest, MatchesAutogradInEveryType) {
@@ -161,6 +200,16 @@ TEST(ActivationTest, SiluTimesAndGeluMatchTheirFormulas) {
   EXPECT_LT(RelativeError(grads[1], reference[1]), 1e-15);
   EXPECT_LT(RelativeError(SiluTimes(a.to(at::kBFloat16), b.to(at::kBFloat16)), expected), 0.01);
   EXPECT_LT(RelativeError(Gelu(a), a * (1 + at::erf(a / std::sqrt(2.0))) / 2), 1e-15);
+}
+
+TEST(RopeTest, PositionsOfASegmentCountFromItsBegin) {
+  const at::Tensor x = Numbers({3, 6, 2, 4}, 0.1).set_requires_grad(true);
+  const at::Tensor y = Rotate(x, 100, SegmentAt());
+  // Row 0 is segments of 2, 3 and 1 tokens, row 2 one of 6.
+  EXPECT_TRUE(at::equal(y[0].narrow(0, 2, 3), Rotate(x.narrow(1, 2, 3), 100)[0]));
+  EXPECT_TRUE(at::equal(y[0][5], x[0][5]));
+  EXPECT_TRUE(at::equal(y[2], Rotate(x, 100)[2]));
+  EXPECT_LT(RelativeError(torch::autograd::grad({y}, {x}, {y.detach()})[0], x), 1e-14);
 }
 
 TEST(RopeTest, TurnsPairsOfTheTwoHalves) {

@@ -45,7 +45,7 @@ constexpr int kWindow = 10;
 
 struct Arguments {
   std::string program;
-  std::vector<std::string> models = {"clip", "roberta", "llava"};
+  std::vector<std::string> models = {"clip", "roberta", "llava", "llava-packed"};
 #ifdef WEFT_PARITY_NCCL
   std::vector<std::string> kinds = {"fp64", "tcp", "nccl", "bf16"};
 #else
@@ -78,7 +78,7 @@ struct Row {
 };
 
 void Print(const Row& row) {
-  std::printf("%-8s %-62s %-5s %9.2e  %-8s %6.1f s  %s\n", row.model.c_str(), row.layout.c_str(),
+  std::printf("%-12s %-62s %-5s %9.2e  %-8s %6.1f s  %s\n", row.model.c_str(), row.layout.c_str(),
               row.dtype.c_str(), row.max_rel_err,
               row.bits_equal      ? "equal"
               : row.bits_promised ? "DIFFER"

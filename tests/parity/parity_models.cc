@@ -55,6 +55,15 @@ void SetLlava(LlavaModel* llava) {
   llava->set_attention_dropout(kDropout);
 }
 
+// Rows of several conversations, with up to three pictures; as many blocks as eight stages need.
+void SetPacked(Recipe* recipe) {
+  LlavaModel* llava = recipe->mutable_model()->mutable_llava();
+  llava->set_vision_layers(3);
+  llava->set_layers(3);
+  llava->set_max_length(2 * kTokens);
+  recipe->mutable_data()->mutable_conversation()->set_pack(true);
+}
+
 }  // namespace
 
 Recipe ParityRecipe(const std::string& model) {
@@ -67,8 +76,9 @@ Recipe ParityRecipe(const std::string& model) {
   } else if (model == "roberta") {
     SetRoberta(recipe.mutable_model()->mutable_roberta());
   } else {
-    WEFT_CHECK(model == "llava") << "no parity model " << model;
+    WEFT_CHECK(model == "llava" || model == "llava-packed") << "no parity model " << model;
     SetLlava(recipe.mutable_model()->mutable_llava());
+    if (model == "llava-packed") SetPacked(&recipe);
   }
   recipe.mutable_batch()->set_slots(kSlots);
   recipe.mutable_batch()->set_micro_batches(kMicroBatches);

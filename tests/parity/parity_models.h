@@ -8,7 +8,7 @@
 
 namespace weft::testing {
 
-// "clip", "roberta", "llava": FP64, V = 8, M = 2, 5 steps, AdamW with lr 1e-3 and eps 1e-6.
+// "clip", "roberta", "llava", "llava-packed": FP64, V = 8, M = 2, 5 steps, AdamW with lr 1e-3 and eps 1e-6.
 Recipe ParityRecipe(const std::string& model);
 
 }  // namespace weft::testing

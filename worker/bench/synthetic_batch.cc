@@ -1,5 +1,6 @@
 #include "worker/bench/synthetic_batch.h"
 
+#include <ATen/ops/arange.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
@@ -7,6 +8,7 @@
 
 #include "cluster/base/logging.h"
 #include "cluster/base/philox.h"
+#include "models/spec/llava_spec.h"
 
 namespace weft {
 namespace {
@@ -99,6 +101,44 @@ NamedTensors LlavaBatch(const LlavaModel& llava, int64_t samples, Draw* draw) {
   return batch;
 }
 
+// Row `b` of a packed batch, filled with conversations of different lengths, three of four with a picture.
+void FillPackedRow(const LlavaConfig& config, int64_t b, Draw* draw, NamedTensors* batch) {
+  at::Tensor ids = (*batch)["ids"][b];
+  at::Tensor labels = (*batch)["labels"][b];
+  at::Tensor segment_at = (*batch)["segment_at"][b];
+  at::Tensor image_at = (*batch)["image_at"][b];
+  int64_t pictures = 0;
+  int64_t begin = 0;
+  while (true) {
+    const int64_t patches = draw->Below(4) != 0 ? config.patches() : 0;
+    const int64_t first = begin + 1 + draw->Below(2);
+    const int64_t end = first + patches + 2 + draw->Below(3);
+    if (end > config.max_length || (patches > 0 && pictures == config.pictures)) break;
+    if (patches > 0) image_at[pictures++] = first;
+    for (int64_t k = begin; k < end; ++k) {
+      segment_at[k] = begin;
+      if (k >= first && k < first + patches) continue;
+      ids[k] = 3 + draw->Below(config.vocab_size - 3);
+      if (k > first + patches) labels[k] = ids[k];
+    }
+    begin = end;
+  }
+  for (int64_t p = pictures; p < config.pictures; ++p) (*batch)["pixels"][b][p].zero_();
+}
+
+NamedTensors PackedLlavaBatch(const LlavaConfig& config, int64_t samples, Draw* draw) {
+  const int64_t tokens = config.max_length;
+  NamedTensors batch;
+  batch["pixels"] = Pixels(draw, samples * config.pictures, config.image_size)
+                        .view({samples, config.pictures, 3, config.image_size, config.image_size});
+  batch["ids"] = at::zeros({samples, tokens}, at::kLong);
+  batch["labels"] = at::full({samples, tokens}, kIgnore, at::kLong);
+  batch["segment_at"] = at::arange(tokens, at::kLong).expand({samples, tokens}).contiguous();
+  batch["image_at"] = at::full({samples, config.pictures}, -1, at::kLong);
+  for (int64_t b = 0; b < samples; ++b) FillPackedRow(config, b, draw, &batch);
+  return batch;
+}
+
 }  // namespace
 
 std::vector<NamedTensors> SyntheticBatches(const Recipe& recipe, const std::vector<int>& slots,
@@ -114,7 +154,10 @@ std::vector<NamedTensors> SyntheticBatches(const Recipe& recipe, const std::vect
         batches.push_back(RobertaBatch(recipe.model().roberta(), samples, &draw));
       } else {
         WEFT_CHECK(recipe.model().has_llava()) << "no synthetic batches of this model";
-        batches.push_back(LlavaBatch(recipe.model().llava(), samples, &draw));
+        const StatusOr<LlavaConfig> config = ResolveLlava(recipe);
+        WEFT_CHECK(config.ok()) << config.status();
+        batches.push_back(config->packed() ? PackedLlavaBatch(*config, samples, &draw)
+                                           : LlavaBatch(recipe.model().llava(), samples, &draw));
       }
     }
   }
