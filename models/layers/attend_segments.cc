@@ -1,11 +1,13 @@
 #include "models/layers/attention.h"
 
+#include <ATen/SDPBackend.h>
 #include <ATen/ops/_flash_attention_forward.h>
+#include <ATen/ops/_fused_sdp_choice.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/cat.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/where.h>
 
+#include <optional>
 #include <tuple>
 
 namespace weft {
@@ -37,6 +39,16 @@ at::Tensor SegmentBounds(const at::Tensor& segment_at, int64_t segments) {
   const at::Tensor places = at::where(begins, begins.cumsum(0).sub_(1), segments);
   const at::Tensor values = at::where(begins, at::arange(begins.numel(), numbers), begins.numel());
   return at::full({segments + 1}, begins.numel(), numbers).scatter_(0, places, values).to(at::kInt);
+}
+
+bool FitsSegmentsFused(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) {
+  constexpr int64_t kWidthStep = 8;
+  constexpr int64_t kMostWidth = 256;
+  if (q.size(3) % kWidthStep != 0 || q.size(3) > kMostWidth) return false;
+  const auto choice = static_cast<at::SDPBackend>(at::_fused_sdp_choice(
+      q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), /*attn_mask=*/{}, /*dropout_p=*/0.0,
+      /*is_causal=*/true, /*scale=*/std::nullopt, /*enable_gqa=*/q.size(2) != k.size(2)));
+  return choice == at::SDPBackend::flash_attention || choice == at::SDPBackend::cudnn_attention;
 }
 
 at::Tensor AttendSegmentsFused(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,

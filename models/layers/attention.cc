@@ -180,8 +180,12 @@ struct AttendFunction : torch::autograd::Function<AttendFunction> {
 // fp32 and fp64 have no flash kernel, and keyed dropout fits none.
 bool FitsFused(const at::Tensor& q, const at::Tensor& key_mask, const AttendOptions& options) {
   return !q.is_cpu() && q.scalar_type() == at::kBFloat16 && options.causal &&
-         options.dropout.p == 0 && (!key_mask.defined() || options.padding_last) &&
-         (!options.segment_at.defined() || options.segments > 0);
+         options.dropout.p == 0 && (!key_mask.defined() || options.padding_last);
+}
+
+bool FitsSegments(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                  const AttendOptions& options) {
+  return !options.segment_at.defined() || (options.segments > 0 && FitsSegmentsFused(q, k, v));
 }
 
 }  // namespace
@@ -201,7 +205,7 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
       << "more tokens than the recipe's " << options.most_tokens;
   WEFT_CHECK(!options.segment_at.defined() || (options.causal && !key_mask.defined()))
       << "segments want causal attention without a key mask";
-  if (FitsFused(q, key_mask, options)) {
+  if (FitsFused(q, key_mask, options) && FitsSegments(q, k, v, options)) {
     return options.segment_at.defined()
                ? AttendSegmentsFused(q, k, v, options.segment_at, options.segments)
                : AttendCausalFused(q, k, v);

@@ -43,10 +43,13 @@ at::Tensor Attend(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
 at::Tensor AttendCausalFused(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
 // Of packed rows by LibTorch's flash attention over segments of any length, with the memory of their tokens only: bf16 on
-// CUDA. `segments` from the host, so that it need not wait for the device. Attend takes it where there is no dropout. It is
-// compiled everywhere; it has not run on a GPU yet.
+// CUDA. `segments` from the host, so that it need not wait for the device. Attend takes it where it fits and there is no
+// dropout. It is compiled everywhere; it has not run on a GPU yet. REQUIRES: FitsSegmentsFused.
 at::Tensor AttendSegmentsFused(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                                const at::Tensor& segment_at, int64_t segments);
+
+// Whether that kernel takes such heads, and the device has it: LibTorch would choose it, or cuDNN's, for them without segments.
+bool FitsSegmentsFused(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v);
 
 // Segments of two tokens and more in segment_at [b, s], and rows that begin without one. Shorter ones are padding and belong
 // to the segment before them.
