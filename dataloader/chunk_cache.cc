@@ -15,7 +15,7 @@ constexpr auto kWakeUp = std::chrono::seconds(10);
 // Until then a reader waits for a thread that looks for the same chunk on the local disk.
 constexpr auto kLookWait = std::chrono::seconds(10);
 // A chunk for which there was no room, and a cache that failed, are tried again after this.
-constexpr auto kRoomAgain = std::chrono::seconds(5);
+constexpr auto kRoomAgain = std::chrono::milliseconds(500);
 constexpr auto kFailedAgain = std::chrono::minutes(1);
 
 size_t MostOpen() {

@@ -86,8 +86,8 @@ WallClock::time_point ToTime(const timespec& time) {
 
 // Another process holds it for as long as it looks through the folder. A cache may forget: whoever waits too long goes on
 // without it.
-bool Lock(int fd) {
-  const TimePoint deadline = Clock::now() + kLockWait;
+bool Lock(int fd, Duration wait) {
+  const TimePoint deadline = Clock::now() + wait;
   while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     if (Clock::now() > deadline) return false;
     ::usleep(1000);
@@ -136,13 +136,13 @@ struct DiskCache::Account {
 // The account, under the folder's lock, written back by Save.
 class DiskCache::Ledger {
  public:
-  explicit Ledger(const DiskCache& cache)
+  explicit Ledger(const DiskCache& cache, Duration wait = kLockWait)
       : file_(OpenAs(JoinPath(cache.folder_, kMarkFile), O_RDWR)) {
     if (file_->fd() < 0) {
       status_ = ErrnoStatus("open the cache " + cache.folder_, errno);
       return;
     }
-    locked_ = Lock(file_->fd());
+    locked_ = Lock(file_->fd(), wait);
     if (!locked_) return;
     valid_ = ReadAllAt(file_->fd(), 0, &account_, sizeof account_) &&
              std::string_view(account_.mark, 8) == kAccountMark && account_.crc == Crc();
@@ -238,7 +238,8 @@ void DiskCache::SetNextUse(int fd, Duration next_use) const {
 void DiskCache::Touch(const std::string& key, Duration next_use) const {
   const timespec times[2] = {ToTimespec(now_()), ToTimespec(TimeOf(next_use))};
   if (::utimensat(AT_FDCWD, Path(key).c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) return;
-  Ledger ledger(*this);
+  // Readers do not wait for each other: a bound that is too low lasts until the folder is listed again.
+  Ledger ledger(*this, Duration(0));
   const int64_t use_ns = TimeOf(next_use).time_since_epoch() / std::chrono::nanoseconds(1);
   if (!ledger.locked() || !ledger.valid() || use_ns <= ledger.account()->latest) return;
   ledger.account()->latest = use_ns;

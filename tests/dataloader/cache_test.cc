@@ -12,6 +12,7 @@
 #include <map>
 #include <set>
 
+#include "cli/data_command.h"
 #include "cluster/base/hash.h"
 #include "dataloader/bpe_trainer.h"
 #include "dataloader/cached_shard.h"
@@ -203,6 +204,48 @@ TEST_F(CacheTest, ChunksOfTwoSizesLieInOneCache) {
   digest.clear();
   Read(cached, &digest);
   EXPECT_EQ(digest, plain);
+}
+
+// A mix, balance, shards that are inflated; samples that are left out, batches of one kind.
+TEST_F(CacheTest, ServesAnyOrderOfAnyShards) {
+  LoaderOptions mixed = options_;
+  mixed.data.clear_train_shards();
+  for (const char* name : {"a", "b", "z"}) {
+    DataSetRecipe* const set = mixed.data.add_sets();
+    set->set_name(name);
+    set->add_shards(Path(std::string(name) + (*name == 'z' ? ".tar.gz" : ".tar")));
+  }
+  ASSERT_EQ(std::system(("gzip -c " + Path("b.tar") + " > " + Path("z.tar.gz")).c_str()), 0);
+  mixed.data.mutable_balance()->set_group(2);
+  LoaderOptions excluding = options_;
+  excluding.data.clear_train_shards();
+  excluding.data.add_train_shards(Path("m.manifest"));
+  excluding.data.mutable_batcher()->set_group(BatcherRecipe::PICTURES);
+  excluding.data.mutable_batcher()->set_bucket(64);
+  ASSERT_EQ(DataCommand({"index", Path("a.tar"), Path("b.tar"), "--out", Path("m.manifest")}), 0);
+  WriteBytes(Path("keys"), "s000000\ns000007\ns000008\ns000020\ns000079\ns000100\n");
+  ASSERT_EQ(DataCommand({"exclude", Path("m.manifest"), "--keys", Path("keys")}), 0);
+  for (const LoaderOptions& options : {mixed, excluding}) {
+    Digest plain;
+    Read(options, &plain);
+    LoaderOptions cached = options;
+    cached.data.set_cache_dir(Path("cache"));
+    for (const int64_t bytes : {60 << 10, 10 << 20, 10 << 20}) {
+      cached.data.set_cache_bytes(bytes);
+      Digest digest;
+      Read(cached, &digest);
+      EXPECT_EQ(digest, plain);
+    }
+    EXPECT_GT(Entries().size(), 20U);
+  }
+  // The second of these runs left nothing to be read from the shards.
+  excluding.data.set_cache_dir(Path("cache"));
+  Digest before;
+  Read(excluding, &before);
+  WipeShards();
+  Digest after;
+  Read(excluding, &after);
+  EXPECT_EQ(after, before);
 }
 
 TEST_F(CacheTest, WhatBecomesOfTheDiskEndsNoRun) {
