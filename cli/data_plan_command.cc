@@ -9,9 +9,12 @@
 #include "cluster/base/clock.h"
 #include "cluster/base/text.h"
 #include "cluster/config/recipe_loader.h"
+#include "dataloader/conversation_packs.h"
+#include "dataloader/conversation_set.h"
 #include "dataloader/data_plan.h"
 #include "dataloader/data_set.h"
 #include "dataloader/image_decode.h"
+#include "dataloader/recipe_options.h"
 #include "dataloader/sample_mix.h"
 #include "dataloader/sample_source.h"
 
@@ -30,24 +33,31 @@ struct PlanFlags {
   std::vector<std::string> overrides;
 };
 
-// The sets of a recipe, without vocabulary or model.
+// The sets of a recipe. Only packed conversations need vocabulary and model: their tables are made where they are not there.
 struct PlannedSets {
   std::vector<std::unique_ptr<DataSet>> sets;
+  // Of packed conversations, else empty: a row is then the sample.
+  std::vector<ConversationPacks> packs;
   std::vector<OrderedSet> ordered;
   std::vector<uint64_t> samples;
 };
 
-StatusOr<PlannedSets> OpenSets(const DataRecipe& data) {
+StatusOr<PlannedSets> OpenSets(const LoaderOptions& options) {
   PlannedSets planned;
-  for (int i = 0; i < std::max(1, data.sets_size()); ++i) {
-    const bool mixed = data.sets_size() > 0;
-    const auto& shards = mixed ? data.sets(i).shards() : data.train_shards();
-    const std::string name = mixed ? data.sets(i).name() : LoaderOptions().set_name;
-    const std::string field =
-        mixed ? "data.sets[" + std::to_string(i) + "].shards" : "data.train_shards";
+  for (int i = 0; i < std::max(1, options.data.sets_size()); ++i) {
+    const LoaderOptions own = options.data.sets_size() > 0 ? OptionsOfSet(options, i) : options;
+    if (own.pictures > 0) {
+      WEFT_ASSIGN_OR_RETURN(ConversationSet set, ConversationSet::Open(own, SampleUse::kTrain));
+      WEFT_ASSIGN_OR_RETURN(ConversationPacks packs, ConversationPacks::Open(set));
+      planned.ordered.push_back({own.set_name, packs.ShardSizes()});
+      planned.samples.push_back(static_cast<uint64_t>(packs.num_packs()));
+      planned.packs.push_back(std::move(packs));
+      planned.sets.push_back(std::move(set.set));
+      continue;
+    }
     WEFT_ASSIGN_OR_RETURN(std::unique_ptr<DataSet> set,
-                          DataSet::Open({shards.begin(), shards.end()}, field));
-    planned.ordered.push_back({name, set->ShardSizes()});
+                          DataSet::Open(ShardPatterns(own, SampleUse::kTrain), own.set_field));
+    planned.ordered.push_back({own.set_name, set->ShardSizes()});
     planned.samples.push_back(static_cast<uint64_t>(set->num_samples()));
     planned.sets.push_back(std::move(set));
   }
@@ -60,15 +70,45 @@ class Chunks {
   Chunks(const PlannedSets& sets, int64_t chunk) : sets_(sets), chunk_(chunk) {}
 
   StatusOr<PlannedChunk> Of(const SampleRef& ref, uint64_t* sample_bytes) const {
+    if (!sets_.packs.empty()) return OfRow(ref, sample_bytes);
     const DataSet& set = *sets_.sets[static_cast<size_t>(ref.set)];
     const DataSet::Place place = set.PlaceOf(static_cast<int64_t>(ref.id));
     *sample_bytes = place.bytes;
     const int64_t first = place.index / chunk_ * chunk_;
-    const uint64_t id = static_cast<uint64_t>(place.shard) << 32 | static_cast<uint64_t>(first);
-    return PlannedChunk{id, set.BytesOf(place.shard, first, first + chunk_)};
+    return PlannedChunk{IdOf(place.shard, first), set.BytesOf(place.shard, first, first + chunk_)};
   }
 
  private:
+  static uint64_t IdOf(int64_t shard, int64_t first) {
+    return static_cast<uint64_t>(shard) << 32 | static_cast<uint64_t>(first);
+  }
+
+  // A chunk of rows is the conversations in them.
+  PlannedChunk OfRow(const SampleRef& ref, uint64_t* sample_bytes) const {
+    const ConversationPacks& packs = sets_.packs[static_cast<size_t>(ref.set)];
+    const auto id = static_cast<int64_t>(ref.id);
+    const ConversationPacks::View row = packs.Find(id);
+    *sample_bytes = BytesOfRow(ref.set, row);
+    const int64_t first = row.number / chunk_ * chunk_;
+    PlannedChunk chunk = {IdOf(row.shard, first), 0};
+    for (int64_t number = first; number < first + chunk_; ++number) {
+      const int64_t other = id - row.number + number;
+      if (other >= packs.num_packs()) break;
+      const ConversationPacks::View view = packs.Find(other);
+      if (view.shard == row.shard) chunk.bytes += BytesOfRow(ref.set, view);
+    }
+    return chunk;
+  }
+
+  uint64_t BytesOfRow(int set, const ConversationPacks::View& row) const {
+    uint64_t bytes = 0;
+    for (const PackMember& member : row.members) {
+      const int64_t id = row.first_id + member.sample;
+      bytes += sets_.sets[static_cast<size_t>(set)]->PlaceOf(id).bytes;
+    }
+    return bytes;
+  }
+
   const PlannedSets& sets_;
   const int64_t chunk_;
 };
@@ -128,6 +168,11 @@ void PrintPlan(const DataPlan& plan, const PlannedSets& sets, int64_t steps) {
   for (size_t set = 0; set < sets.ordered.size(); ++set) {
     std::printf("set %s: %llu samples, %.3f epochs\n", sets.ordered[set].name.c_str(),
                 static_cast<unsigned long long>(sets.samples[set]), plan.epochs[set]);
+    if (sets.packs.empty()) continue;
+    const ConversationPacks& packs = sets.packs[set];
+    std::printf("  rows of %lld conversations, %.1f %% full; %lld conversations are in no row\n",
+                static_cast<long long>(packs.num_members()), 100 * packs.fill(),
+                static_cast<long long>(packs.num_left_out()));
   }
 }
 
@@ -139,7 +184,8 @@ Status Plan(PlanFlags flags, const std::string& path) {
     return InvalidArgument(path +
                            ": its samples are blocks of text, which are packed from shards that "
                            "are read once; there is nothing to plan");
-  WEFT_ASSIGN_OR_RETURN(const PlannedSets sets, OpenSets(recipe.data()));
+  WEFT_ASSIGN_OR_RETURN(const LoaderOptions options, LoaderOptionsOf(recipe));
+  WEFT_ASSIGN_OR_RETURN(const PlannedSets sets, OpenSets(options));
   WEFT_ASSIGN_OR_RETURN(const SampleOrder order,
                         MakeOrder(recipe.data(), recipe.batch(), recipe.seed(), sets.ordered));
   const int64_t slots = recipe.batch().slots();

@@ -112,9 +112,9 @@ void EvenOut(Costs costs, const std::vector<int64_t>& slots_of, int64_t swaps,
 
 }  // namespace
 
-int64_t RowCost(int64_t length, double attention) {
-  const auto n = static_cast<double>(length);
-  return std::max<int64_t>(1, std::llround(n + attention * n * n));
+int64_t RowCost(int64_t length, int64_t pairs, double attention) {
+  return std::max<int64_t>(
+      1, std::llround(static_cast<double>(length) + attention * static_cast<double>(pairs)));
 }
 
 std::vector<int32_t> BalanceRows(const BalanceOptions& options, Costs costs) {

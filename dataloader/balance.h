@@ -26,7 +26,11 @@ struct BalanceOptions {
 // REQUIRES: slots x micro_batches divides costs.size(); costs are at least 0, their sum below 2^62.
 std::vector<int32_t> BalanceRows(const BalanceOptions& options, std::span<const int64_t> costs);
 
-// n + attention n^2, rounded, at least 1.
-int64_t RowCost(int64_t length, double attention);
+// length + attention pairs, rounded, at least 1; pairs: the row's length squared, or of its parts.
+int64_t RowCost(int64_t length, int64_t pairs, double attention);
+// Of a row that is one part.
+inline int64_t RowCost(int64_t length, double attention) {
+  return RowCost(length, length * length, attention);
+}
 
 }  // namespace weft

@@ -36,7 +36,8 @@ StatusOr<BatchDealer::Deal> BatchDealer::Compute(int64_t step) {
     WEFT_ASSIGN_OR_RETURN(const std::vector<SampleRef> rows, grouper_.Rows(step, slot));
     for (const SampleRef& ref : rows) {
       WEFT_ASSIGN_OR_RETURN(const int64_t length, mix_->Length(ref));
-      costs.push_back(RowCost(length, attention_));
+      WEFT_ASSIGN_OR_RETURN(const int64_t pairs, mix_->AttentionPairs(ref));
+      costs.push_back(RowCost(length, pairs, attention_));
     }
   }
   return BalanceRows(options_, costs);

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "dataloader/data_set.h"
 #include "dataloader/loader_options.h"
@@ -16,5 +17,9 @@ namespace weft {
 Status ReadCaption(const DataSet& set, const LoaderOptions& options,
                    const std::vector<std::string>& extensions, const SampleRef& ref,
                    std::string* text);
+// All that an epoch may draw from. Corruption: one of them is no text.
+StatusOr<std::vector<std::string>> ReadCaptions(const DataSet& set, const LoaderOptions& options,
+                                                const std::vector<std::string>& extensions,
+                                                int64_t id);
 
 }  // namespace weft

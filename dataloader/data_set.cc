@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "cluster/base/file_system.h"
+#include "cluster/base/hash.h"
 #include "cluster/base/text.h"
 #include "dataloader/energon.h"
 #include "dataloader/mds_shard.h"
@@ -156,6 +157,34 @@ uint64_t DataSet::BytesOf(int64_t shard, int64_t begin, int64_t end) const {
   const ShardIndex& index = shards_[static_cast<size_t>(shard)].index;
   const IndexedSample& last = index.sample(std::min(end, index.num_samples()) - 1);
   return last.begin + last.size - index.sample(begin).begin;
+}
+
+std::vector<DataSet::ShardView> DataSet::ShardViews(std::span<const std::string> extensions) const {
+  std::string columns;
+  for (const std::string& extension : extensions) {
+    columns += extension + "\n";
+    if (!manifest_) continue;
+    for (const ManifestOverlay& overlay : manifest_->overlays()) {
+      if (overlay.column == extension) columns += overlay.sha256 + "\n";
+    }
+  }
+  std::vector<ShardView> views;
+  int64_t first = 0;
+  const std::vector<uint64_t> sizes = ShardSizes();
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    const Shard& shard = shards_[i];
+    const int64_t end = first + static_cast<int64_t>(sizes[i]);
+    std::string seen = "all\n";
+    if (end - first != shard.index.num_samples()) {
+      seen.clear();
+      for (int64_t id = first; id < end; ++id) seen += std::to_string(Locate(id).index) + "\n";
+    }
+    views.push_back(
+        {shard.file->path(), shard.file->disk_bytes(), shard.file->disk_time(), first, end,
+         Sha256Hex(std::to_string(shard.index.contents_crc()) + "\n" + columns + seen)});
+    first = end;
+  }
+  return views;
 }
 
 void DataSet::UsePictureChecks(const std::vector<std::string>& image_extensions) {

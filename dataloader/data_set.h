@@ -55,6 +55,19 @@ class DataSet {
   Place PlaceOf(int64_t id) const;
   // From the first byte of sample `begin` of a shard to the last of `end` - 1, or of the shard's last sample.
   uint64_t BytesOf(int64_t shard, int64_t begin, int64_t end) const;
+  // A shard as this set sees it: without the samples that are excluded, with the columns that are laid over it.
+  struct ShardView {
+    std::string path;
+    // Of the file as it lies on disk: bytes, and the time of its last change in ns.
+    uint64_t disk_bytes = 0;
+    int64_t disk_time = 0;
+    // Ids of its samples: [first, end).
+    int64_t first = 0;
+    int64_t end = 0;
+    // SHA-256 over what the shard's index says, which samples are seen, and the columns named by `extensions`.
+    std::string fingerprint;
+  };
+  std::vector<ShardView> ShardViews(std::span<const std::string> extensions) const;
   // Takes the shards' lists of pictures that do not decode, if each shard has one of these extensions.
   void UsePictureChecks(const std::vector<std::string>& image_extensions);
   bool pictures_checked() const { return pictures_checked_; }

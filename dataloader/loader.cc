@@ -80,11 +80,6 @@ MicroBatch MakeMicroBatch(const std::vector<FieldSpec>& fields, const LoaderOpti
   return batch;
 }
 
-// Errors that are properties of the bytes, so that every rank and every restart sees them alike.
-bool IsBadSample(const Status& status) {
-  return status.code() == StatusCode::kCorruption || status.code() == StatusCode::kInvalidArgument;
-}
-
 class ThreadedLoader : public Loader {
  public:
   ThreadedLoader(const LoaderOptions& options, std::unique_ptr<SampleMix> mix, SampleOrder order)

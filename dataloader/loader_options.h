@@ -21,6 +21,9 @@ enum class SampleFamily {
   // A picture and what is said about it, or text only (LLaVA): pixels u8 [3, size, size]; ids i32 [context], where the
   // picture's place is `patches` wide and holds zeros; labels and mask as above; image_at i32 [], the picture's first
   // position, -1: there is none, and pixels are zeros.
+  // Packed (pictures > 0): several conversations of a shard, one behind the other, and up to P pictures: pixels u8 [P, 3, size,
+  // size]; ids and labels as above; segment_at i32 [context], where the token's conversation begins (padding: its own place);
+  // image_at i32 [P], the pictures' first positions, rising, -1 behind the last.
   kConversation,
 };
 
@@ -35,6 +38,8 @@ struct LoaderOptions {
   int context_length = 0;
   // Positions that a picture takes in a conversation.
   int patches = 0;
+  // P: most pictures of a packed row of conversations; 0: rows are not packed.
+  int pictures = 0;
   // Entries of the vocabulary: as many of its file's merges are used as that needs. 0: all (image-text: at most CLIP's 49408).
   int vocab_size = 0;
   // This consumer's slots, rising.

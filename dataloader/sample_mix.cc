@@ -19,19 +19,6 @@ class MixCook : public SampleCook {
   std::vector<std::unique_ptr<SampleCook>> cooks_;
 };
 
-// The options of one set of the mix, as if it were alone.
-LoaderOptions OptionsOfSet(const LoaderOptions& options, int set) {
-  const DataSetRecipe& recipe = options.data.sets(set);
-  LoaderOptions own = options;
-  own.data.clear_sets();
-  *own.data.mutable_train_shards() = recipe.shards();
-  if (recipe.has_text_extension()) own.data.set_text_extension(recipe.text_extension());
-  own.set_name = recipe.name();
-  own.set_field = "data.sets[" + std::to_string(set) + "].shards";
-  own.text_field = recipe.text_field();
-  return own;
-}
-
 MixUnit UnitOf(MixRecipe::Unit unit) {
   switch (unit) {
     case MixRecipe::SAMPLE:
@@ -82,6 +69,18 @@ StatusOr<std::vector<uint64_t>> WeightsOf(const DataRecipe& data,
 }
 
 }  // namespace
+
+LoaderOptions OptionsOfSet(const LoaderOptions& options, int set) {
+  const DataSetRecipe& recipe = options.data.sets(set);
+  LoaderOptions own = options;
+  own.data.clear_sets();
+  *own.data.mutable_train_shards() = recipe.shards();
+  if (recipe.has_text_extension()) own.data.set_text_extension(recipe.text_extension());
+  own.set_name = recipe.name();
+  own.set_field = "data.sets[" + std::to_string(set) + "].shards";
+  own.text_field = recipe.text_field();
+  return own;
+}
 
 StatusOr<std::unique_ptr<SampleMix>> SampleMix::Open(const LoaderOptions& options) {
   std::unique_ptr<SampleMix> mix(new SampleMix());

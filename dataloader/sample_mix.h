@@ -37,6 +37,9 @@ class SampleMix {
   StatusOr<bool> HasPicture(const SampleRef& ref) const {
     return source(ref.set).HasPicture(static_cast<int64_t>(ref.id));
   }
+  StatusOr<int64_t> AttentionPairs(const SampleRef& ref) const {
+    return source(ref.set).AttentionPairs(static_cast<int64_t>(ref.id));
+  }
   // Any sample of any set.
   std::unique_ptr<SampleCook> NewCook() const;
   // For SampleOrder::Create.
@@ -54,6 +57,9 @@ class SampleMix {
   std::vector<int64_t> first_id_{0};
   std::string manifest_hash_;
 };
+
+// The options of one of data.sets, as if it were alone.
+LoaderOptions OptionsOfSet(const LoaderOptions& options, int set);
 
 // The order that the recipe asks for, over these sets.
 StatusOr<SampleOrder> MakeOrder(const DataRecipe& data, const BatchRecipe& batch, uint64_t seed,

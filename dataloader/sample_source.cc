@@ -21,6 +21,10 @@ StatusOr<std::unique_ptr<SampleSource>> OpenSampleSource(const LoaderOptions& op
   return Internal("no such family of samples");
 }
 
+bool IsBadSample(const Status& status) {
+  return status.code() == StatusCode::kCorruption || status.code() == StatusCode::kInvalidArgument;
+}
+
 std::vector<std::string> LowerExtensions(const std::string& list) {
   std::vector<std::string> extensions = Split(list, ';');
   for (std::string& extension : extensions) {

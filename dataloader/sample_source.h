@@ -52,6 +52,11 @@ class SampleSource {
   virtual StatusOr<int64_t> Length(int64_t id) const = 0;
   // Whether the sample has a picture, told from the index.
   virtual StatusOr<bool> HasPicture(int64_t id) const = 0;
+  // Pairs of positions that attention works on, in the units of Length squared: of a packed row less than its square.
+  virtual StatusOr<int64_t> AttentionPairs(int64_t id) const {
+    WEFT_ASSIGN_OR_RETURN(const int64_t length, Length(id));
+    return length * length;
+  }
   // All fields of the family.
   virtual const std::vector<FieldSpec>& fields() const = 0;
   virtual std::unique_ptr<SampleCook> NewCook() const = 0;
@@ -71,7 +76,9 @@ StatusOr<std::unique_ptr<SampleSource>> OpenConversationSource(const LoaderOptio
 StatusOr<std::unique_ptr<SampleSource>> OpenSampleSource(const LoaderOptions& options,
                                                          SampleUse use);
 
-// What the sources share. "jpg;PNG" -> jpg, png.
+// What the sources share. Whether an error is a property of a sample's bytes, so that every rank and every restart sees it alike.
+bool IsBadSample(const Status& status);
+// "jpg;PNG" -> jpg, png.
 std::vector<std::string> LowerExtensions(const std::string& list);
 // The shards of a use, and the recipe's field that names them.
 std::vector<std::string> ShardPatterns(const LoaderOptions& options, SampleUse use);

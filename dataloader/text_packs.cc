@@ -1,12 +1,7 @@
 #include "dataloader/text_packs.h"
 
-#include <sys/stat.h>
-
-#include <bit>
-#include <cerrno>
-#include <chrono>
+#include <algorithm>
 #include <cstring>
-#include <thread>
 #include <utility>
 
 #include "cluster/base/clock.h"
@@ -14,39 +9,14 @@
 #include "cluster/base/hash.h"
 #include "cluster/base/logging.h"
 #include "dataloader/bpe_tokenizer.h"
+#include "dataloader/pack_file.h"
 #include "dataloader/text_shard.h"
 
 namespace weft {
 namespace {
 
-static_assert(std::endian::native == std::endian::little, "pack files are little-endian");
-
-constexpr char kMagic[] = "WEFTPACK";
-constexpr uint32_t kVersion = 1;
-constexpr size_t kHex = 64;
-constexpr auto kLockPoll = std::chrono::milliseconds(50);
-constexpr auto kLockLimit = std::chrono::minutes(30);
-
-// The head of a pack file, as it lies there.
-struct Header {
-  char magic[8];
-  uint32_t version;
-  uint32_t token_bytes;
-  uint32_t block;
-  int32_t start_id;
-  // The shard as it was packed: size on disk, time, SHA-256 of its (inflated) bytes.
-  uint64_t shard_bytes;
-  int64_t shard_time_ns;
-  uint64_t blocks;
-  uint64_t tokens;
-  char content[kHex];
-  // SHA-256 of what else the blocks depend on.
-  char key[kHex];
-  uint32_t reserved;
-  // CRC32C of all before it.
-  uint32_t crc;
-};
-static_assert(sizeof(Header) == 192);
+// Numbers of the head: bytes of a token, S, id of <s>; items are tokens.
+PackFileKind TextKind(uint64_t token_bytes) { return {"WEFTPACK", 1, 16, token_bytes}; }
 
 struct Entry {
   uint64_t first_token;
@@ -54,18 +24,6 @@ struct Entry {
   uint32_t crc;
 };
 static_assert(sizeof(Entry) == 16);
-
-struct FileIdentity {
-  uint64_t bytes = 0;
-  int64_t time_ns = 0;
-};
-
-StatusOr<FileIdentity> Identify(const std::string& path) {
-  struct stat info = {};
-  if (::stat(path.c_str(), &info) != 0) return ErrnoStatus("open shard " + path, errno);
-  return FileIdentity{static_cast<uint64_t>(info.st_size),
-                      info.st_mtim.tv_sec * int64_t{1'000'000'000} + info.st_mtim.tv_nsec};
-}
 
 // Sentences in, blocks out.
 class Packer {
@@ -109,11 +67,6 @@ class Packer {
   size_t open_ = 0;
 };
 
-template <typename T>
-void AppendRaw(const T& value, std::string* out) {
-  out->append(reinterpret_cast<const char*>(&value), sizeof value);
-}
-
 // Entries and tokens, as they lie in the file.
 std::string Payload(const Packer& packer, size_t token_bytes) {
   std::string tokens;
@@ -132,41 +85,23 @@ std::string Payload(const Packer& packer, size_t token_bytes) {
 Status Build(const std::string& path, const std::string& shard, const BpeVocabulary& vocabulary,
              const PackOptions& options, const std::string& key) {
   const TimePoint start = Clock::now();
-  WEFT_ASSIGN_OR_RETURN(const FileIdentity identity, Identify(shard));
+  WEFT_ASSIGN_OR_RETURN(const ShardIdentity identity, IdentifyShard(shard));
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<ShardFile> file, ShardFile::Open(shard));
   WEFT_ASSIGN_OR_RETURN(const std::string content, ContentHash(*file));
   Packer packer(vocabulary, options.block);
   WEFT_RETURN_IF_ERROR(ReadSentences(*file, options.text_extensions,
                                      [&packer](std::string_view text) { packer.Add(text); }));
   packer.Finish();
-  Header header = {};
-  std::memcpy(header.magic, kMagic, sizeof header.magic);
-  header.version = kVersion;
-  header.token_bytes = vocabulary.size() <= 1 << 16 ? 2 : 4;
-  header.block = static_cast<uint32_t>(options.block);
-  header.start_id = vocabulary.start_id();
-  header.shard_bytes = identity.bytes;
-  header.shard_time_ns = identity.time_ns;
-  header.blocks = packer.lengths().size();
-  header.tokens = packer.tokens().size();
-  std::memcpy(header.content, content.data(), kHex);
-  std::memcpy(header.key, key.data(), kHex);
-  header.crc = Crc32c(&header, offsetof(Header, crc));
-  std::string bytes;
-  AppendRaw(header, &bytes);
-  bytes += Payload(packer, header.token_bytes);
-  WEFT_RETURN_IF_ERROR(WriteFileDurably(PosixFileSystem(), path, bytes));
-  WEFT_LOG(INFO) << "packed " << shard << " into " << header.blocks << " blocks of up to "
+  const uint32_t token_bytes = vocabulary.size() <= 1 << 16 ? 2 : 4;
+  PackHead head = MakePackHead(TextKind(token_bytes), identity, content, key);
+  head.numbers = {token_bytes, static_cast<uint32_t>(options.block),
+                  static_cast<uint32_t>(vocabulary.start_id())};
+  head.packs = packer.lengths().size();
+  head.items = packer.tokens().size();
+  WEFT_RETURN_IF_ERROR(WritePackFile(path, head, Payload(packer, token_bytes)));
+  WEFT_LOG(INFO) << "packed " << shard << " into " << head.packs << " blocks of up to "
                  << options.block << " tokens in " << ToSeconds(Clock::now() - start) << " s";
   return OkStatus();
-}
-
-// "DIR/.weft/NAME-0123456789abcdef.pack".
-std::string PackPath(const std::string& shard, const PackOptions& options, const std::string& key) {
-  const std::string folder =
-      options.index_dir.empty() ? JoinPath(ParentPath(shard), ".weft") : options.index_dir;
-  return JoinPath(folder,
-                  shard.substr(shard.find_last_of('/') + 1) + "-" + key.substr(0, 16) + ".pack");
 }
 
 }  // namespace
@@ -178,69 +113,48 @@ StatusOr<std::unique_ptr<TextPacks>> TextPacks::Open(const std::string& shard,
   std::string what = "weft-pack 1\n" + std::to_string(options.block) + "\n";
   for (const std::string& extension : options.text_extensions) what += extension + ";";
   const std::string key = Sha256Hex(what + "\n" + vocabulary.Fingerprint());
-  const std::string path = PackPath(shard, options, key);
-  WEFT_RETURN_IF_ERROR(Identify(shard).status());
-  const TimePoint deadline = Clock::now() + kLockLimit;
-  while (true) {
-    StatusOr<std::unique_ptr<TextPacks>> packs = Load(path, shard, key);
-    if (packs.ok() || packs.status().code() != StatusCode::kNotFound) return packs;
-    WEFT_RETURN_IF_ERROR(PosixFileSystem()->MakeDirs(ParentPath(path)));
-    StatusOr<std::unique_ptr<FileLock>> lock = FileLock::TryAcquire(path + ".lock");
-    if (lock.ok()) {
-      // Another process may have made it between the look and the lock.
-      packs = Load(path, shard, key);
-      if (packs.ok() || packs.status().code() != StatusCode::kNotFound) return packs;
-      const Status built = Build(path, shard, vocabulary, options, key);
-      if (!built.ok()) return built.WithContext("packing " + shard);
-      continue;
-    }
-    if (lock.status().code() != StatusCode::kAlreadyExists) return lock.status();
-    if (Clock::now() > deadline) {
-      return DeadlineExceeded("another process has been packing " + shard +
-                              " for 30 minutes: " + lock.status().message());
-    }
-    std::this_thread::sleep_for(kLockPoll);
-  }
+  const std::string path = PackFilePath(shard, options.index_dir, key);
+  WEFT_RETURN_IF_ERROR(IdentifyShard(shard).status());
+  std::unique_ptr<TextPacks> packs;
+  WEFT_RETURN_IF_ERROR(LoadOrBuildPackFile(
+      path, shard,
+      [&]() -> Status {
+        WEFT_ASSIGN_OR_RETURN(packs, Load(path, shard, key));
+        return OkStatus();
+      },
+      [&] { return Build(path, shard, vocabulary, options, key); }));
+  return packs;
 }
 
 StatusOr<std::unique_ptr<TextPacks>> TextPacks::Load(const std::string& path,
                                                      const std::string& shard,
                                                      const std::string& key) {
-  WEFT_ASSIGN_OR_RETURN(const FileIdentity identity, Identify(shard));
+  WEFT_ASSIGN_OR_RETURN(const ShardIdentity identity, IdentifyShard(shard));
   if (!PosixFileSystem()->Exists(path)) return NotFound(path);
   std::unique_ptr<TextPacks> packs(new TextPacks());
   WEFT_ASSIGN_OR_RETURN(packs->file_, ShardFile::Open(path));
-  Header header = {};
-  if (packs->file_->size() < sizeof header) return NotFound(path + " is too short");
-  WEFT_RETURN_IF_ERROR(packs->file_->ReadAt(0, sizeof header, &header));
-  const std::string content(header.content, kHex);
-  const uint64_t size =
-      sizeof header + header.blocks * sizeof(Entry) + header.tokens * header.token_bytes;
-  if (std::memcmp(header.magic, kMagic, sizeof header.magic) != 0 || header.version != kVersion ||
-      header.crc != Crc32c(&header, offsetof(Header, crc)) ||
-      std::string(header.key, kHex) != key || packs->file_->size() != size) {
-    return NotFound(path + " is no pack file of this version");
-  }
-  if (header.shard_bytes != identity.bytes) return NotFound(path + " is of another shard");
-  if (header.shard_time_ns != identity.time_ns) {
-    // Copied or touched: the bytes decide.
-    WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<ShardFile> file, ShardFile::Open(shard));
-    WEFT_ASSIGN_OR_RETURN(const std::string now, ContentHash(*file));
-    if (now != content) return NotFound(path + " is of another shard");
-  }
+  PackHead head = {};
+  if (packs->file_->size() < sizeof head) return NotFound(path + " is too short");
+  WEFT_RETURN_IF_ERROR(packs->file_->ReadAt(0, sizeof head, &head));
+  WEFT_RETURN_IF_ERROR(CheckPackHead(head, packs->file_->size(), TextKind(head.numbers[0]), path,
+                                     key, identity, [&shard]() -> StatusOr<std::string> {
+                                       WEFT_ASSIGN_OR_RETURN(const auto file,
+                                                             ShardFile::Open(shard));
+                                       return ContentHash(*file);
+                                     }));
   packs->shard_ = shard;
-  packs->fingerprint_ = Sha256Hex(content + key);
-  packs->num_blocks_ = static_cast<int64_t>(header.blocks);
-  packs->num_tokens_ = static_cast<int64_t>(header.tokens);
-  packs->start_id_ = header.start_id;
-  packs->token_bytes_ = header.token_bytes;
+  packs->fingerprint_ = Sha256Hex(std::string(head.content, PackHead::kHex) + key);
+  packs->num_blocks_ = static_cast<int64_t>(head.packs);
+  packs->num_tokens_ = static_cast<int64_t>(head.items);
+  packs->token_bytes_ = head.numbers[0];
+  packs->start_id_ = static_cast<int32_t>(head.numbers[2]);
   return packs;
 }
 
 StatusOr<int64_t> TextPacks::Length(int64_t block) const {
   WEFT_CHECK(block >= 0 && block < num_blocks_) << block << " of " << num_blocks_;
   Entry entry = {};
-  const uint64_t at = sizeof(Header) + static_cast<uint64_t>(block) * sizeof(Entry);
+  const uint64_t at = sizeof(PackHead) + static_cast<uint64_t>(block) * sizeof(Entry);
   WEFT_RETURN_IF_ERROR(file_->ReadAt(at, sizeof entry, &entry));
   return int64_t{1} + entry.length;
 }
@@ -249,10 +163,11 @@ Status TextPacks::Read(int64_t block, std::vector<int32_t>* ids) const {
   WEFT_CHECK(block >= 0 && block < num_blocks_) << block << " of " << num_blocks_;
   Entry entry = {};
   const auto index = static_cast<uint64_t>(block);
-  WEFT_RETURN_IF_ERROR(file_->ReadAt(sizeof(Header) + index * sizeof(Entry), sizeof entry, &entry));
+  WEFT_RETURN_IF_ERROR(
+      file_->ReadAt(sizeof(PackHead) + index * sizeof(Entry), sizeof entry, &entry));
   const auto bytes = entry.length * token_bytes_;
   std::string tokens(bytes, '\0');
-  const uint64_t begin = sizeof(Header) + static_cast<uint64_t>(num_blocks_) * sizeof(Entry);
+  const uint64_t begin = sizeof(PackHead) + static_cast<uint64_t>(num_blocks_) * sizeof(Entry);
   if (entry.first_token + entry.length > static_cast<uint64_t>(num_tokens_)) return Damaged(block);
   WEFT_RETURN_IF_ERROR(
       file_->ReadAt(begin + entry.first_token * token_bytes_, bytes, tokens.data()));

@@ -13,6 +13,7 @@
 #include "cluster/base/logging.h"
 #include "cluster/comm/connect_mesh.h"
 #include "cluster/config/recipe_hash.h"
+#include "dataloader/recipe_options.h"
 #include "models/registry.h"
 #include "worker/init_from.h"
 #include "worker/rank_device.h"
@@ -158,44 +159,11 @@ StatusOr<std::unique_ptr<Loader>> Session::OpenLoader(const LoaderOptions& optio
   return OpenRingLoader(seat, options);
 }
 
-namespace {
-
-// What the loader has to know of the model.
-void SetSamples(const ModelRecipe& model, LoaderOptions* options) {
-  switch (model.family_case()) {
-    case ModelRecipe::kClip:
-      options->family = SampleFamily::kImageText;
-      options->image_size = model.clip().image_size();
-      options->context_length = model.clip().context_length();
-      options->vocab_size = model.clip().vocab_size();
-      return;
-    case ModelRecipe::kRoberta:
-      options->family = SampleFamily::kMaskedText;
-      options->context_length = model.roberta().max_length();
-      options->vocab_size = model.roberta().vocab_size();
-      return;
-    case ModelRecipe::kLlava: {
-      const int side = model.llava().image_size() / model.llava().patch_size();
-      options->family = SampleFamily::kConversation;
-      options->image_size = model.llava().image_size();
-      options->patches = side * side;
-      options->context_length = model.llava().max_length();
-      options->vocab_size = model.llava().vocab_size();
-      return;
-    }
-    case ModelRecipe::FAMILY_NOT_SET:
-      break;
-  }
-}
-
-}  // namespace
-
 LoaderOptions Session::MakeLoaderOptions() const {
-  LoaderOptions options;
-  options.data = recipe_.data();
-  options.batch = recipe_.batch();
-  options.seed = recipe_.seed();
-  SetSamples(recipe_.model(), &options);
+  StatusOr<LoaderOptions> of_recipe = LoaderOptionsOf(recipe_);
+  // The model was made from the same recipe.
+  WEFT_CHECK(of_recipe.ok()) << of_recipe.status();
+  LoaderOptions options = std::move(*of_recipe);
   options.slots = state_->parallel().slots();
   options.end_step = recipe_.steps();
   return options;

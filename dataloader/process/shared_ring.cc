@@ -114,6 +114,7 @@ LoaderRequest ToRequest(const LoaderOptions& options) {
   request.set_image_size(options.image_size);
   request.set_context_length(options.context_length);
   request.set_patches(options.patches);
+  request.set_pictures(options.pictures);
   request.set_vocab_size(options.vocab_size);
   for (const int slot : options.slots) request.add_slots(slot);
   request.set_first_step(options.first_step);
@@ -134,6 +135,7 @@ LoaderOptions ToOptions(const LoaderRequest& request) {
   options.image_size = request.image_size();
   options.context_length = request.context_length();
   options.patches = request.patches();
+  options.pictures = request.pictures();
   options.vocab_size = request.vocab_size();
   options.slots.assign(request.slots().begin(), request.slots().end());
   options.first_step = request.first_step();
