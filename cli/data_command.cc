@@ -10,6 +10,7 @@
 #include <thread>
 #include <utility>
 
+#include "cli/data_order_command.h"
 #include "cli/data_overlay_command.h"
 #include "cli/data_plan_command.h"
 #include "cli/data_set_commands.h"
@@ -48,7 +49,7 @@ constexpr char kUsage[] = R"(weft data: training data
   weft data check SHARDS                 find pictures that do not decode, once
   weft data index SHARDS --out MANIFEST  index shards and make one manifest of them
   weft data lint SHARDS                  say what is wrong with shards and what to do
-  weft data order SHARDS --batch B       print the training order, or prove that it is exactly once
+  weft data order RECIPE                 print the training order, or prove that it is exactly once
   weft data exclude MANIFEST --keys FILE take samples out, without touching shards
   weft data overlay MANIFEST             lay new captions, scores or a filter over a data set
   weft data plan RECIPE --nodes N        what a run will read and hold on each node

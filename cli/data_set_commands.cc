@@ -19,7 +19,6 @@
 #include "dataloader/look_alike.h"
 #include "dataloader/manifest.h"
 #include "dataloader/mds_shard.h"
-#include "dataloader/order.h"
 #include "dataloader/sample_source.h"
 #include "dataloader/shard_index.h"
 #include "dataloader/shard_members.h"
@@ -197,81 +196,6 @@ Status LintShard(const std::string& path, const std::vector<std::string>& images
   return OkStatus();
 }
 
-struct OrderFlags {
-  int64_t seed = 0;
-  int64_t slots = 1;
-  int64_t batch = 0;
-  int64_t lanes = 0;
-  int64_t chunk = 128;
-  int64_t window = 16;
-  int64_t step = 0;
-  int64_t steps = 1;
-  bool prove = false;
-};
-
-void PrintOrder(const OrderFlags& flags, const DataSet& set, const SampleOrder& order) {
-  std::printf("%8s %5s %5s %6s %12s  %s\n", "STEP", "SLOT", "ROW", "EPOCH", "SAMPLE", "KEY");
-  for (int64_t step = flags.step; step < flags.step + flags.steps; ++step) {
-    for (int64_t slot = 0; slot < flags.slots; ++slot) {
-      for (int64_t row = 0; row < order.rows_per_slot(); ++row) {
-        const SampleRef ref = order.At(step, slot, row);
-        std::printf("%8lld %5lld %5lld %6llu %12llu  %s\n", static_cast<long long>(step),
-                    static_cast<long long>(slot), static_cast<long long>(row),
-                    static_cast<unsigned long long>(ref.epoch),
-                    static_cast<unsigned long long>(ref.id),
-                    std::string(set.key(static_cast<int64_t>(ref.id))).c_str());
-      }
-    }
-  }
-}
-
-// Walks the steps that hold the first two epochs.
-Status ProveExactlyOnce(const OrderFlags& flags, int64_t samples, const SampleOrder& order) {
-  std::vector<std::vector<bool>> seen(2, std::vector<bool>(static_cast<size_t>(samples)));
-  std::vector<int64_t> count(2);
-  const int64_t steps = (2 * samples + flags.batch - 1) / flags.batch;
-  for (int64_t step = 0; step < steps; ++step) {
-    for (int64_t slot = 0; slot < flags.slots; ++slot) {
-      for (int64_t row = 0; row < order.rows_per_slot(); ++row) {
-        const SampleRef ref = order.At(step, slot, row);
-        if (ref.epoch > 1) continue;
-        if (seen[ref.epoch][ref.id])
-          return Internal("sample " + std::to_string(ref.id) + " comes twice in epoch " +
-                          std::to_string(ref.epoch));
-        seen[ref.epoch][ref.id] = true;
-        ++count[ref.epoch];
-      }
-    }
-  }
-  for (size_t epoch = 0; epoch < 2; ++epoch) {
-    if (count[epoch] != samples)
-      return Internal("epoch " + std::to_string(epoch) + " has " + std::to_string(count[epoch]) +
-                      " of " + std::to_string(samples) + " samples");
-  }
-  std::printf("steps 0 to %lld: each of %lld samples comes exactly once in each of two epochs\n",
-              static_cast<long long>(steps - 1), static_cast<long long>(samples));
-  return OkStatus();
-}
-
-Status ShowOrder(const OrderFlags& flags, const std::vector<std::string>& shards) {
-  if (flags.batch < 1) return InvalidArgument("--batch is missing: rows of a step over all slots");
-  if (flags.step < 0 || flags.steps < 0)
-    return InvalidArgument("--step and --steps must be at least 0");
-  WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<DataSet> set, DataSet::Open(shards, "SHARDS"));
-  OrderOptions options;
-  options.seed = static_cast<uint64_t>(flags.seed);
-  options.slots = flags.slots;
-  options.global_batch = flags.batch;
-  options.lanes = flags.lanes;
-  options.chunk = flags.chunk;
-  options.window = flags.window;
-  WEFT_ASSIGN_OR_RETURN(const SampleOrder order,
-                        SampleOrder::Create(options, {{"train", set->ShardSizes()}}));
-  if (flags.prove) return ProveExactlyOnce(flags, set->num_samples(), order);
-  PrintOrder(flags, *set, order);
-  return OkStatus();
-}
-
 StatusOr<std::set<std::string>> ReadKeys(const std::string& path) {
   if (path.empty()) return InvalidArgument("--keys is missing: a file with a key a line");
   WEFT_ASSIGN_OR_RETURN(const std::string text, PosixFileSystem()->ReadFile(path));
@@ -359,27 +283,6 @@ int DataLintCommand(const std::vector<std::string>& args) {
   std::printf("%lld samples, %lld findings\n", static_cast<long long>(totals.samples),
               static_cast<long long>(totals.findings));
   return totals.findings == 0 ? 0 : 1;
-}
-
-int DataOrderCommand(const std::vector<std::string>& args) {
-  OrderFlags order;
-  FlagParser flags("weft data order", "SHARD...|MANIFEST --batch B [flags]",
-                   "Prints which sample stands at which place of the training order, or proves "
-                   "that each comes exactly once\nan epoch.");
-  flags.Int("seed", &order.seed, "the recipe's seed");
-  flags.Int("slots", &order.slots, "batch.slots");
-  flags.Int("batch", &order.batch, "rows of a step over all slots");
-  flags.Int("lanes", &order.lanes, "data.order.lanes; 0: Weft chooses");
-  flags.Int("chunk", &order.chunk, "data.order.chunk");
-  flags.Int("window", &order.window, "data.order.window");
-  flags.Int("step", &order.step, "the first step");
-  flags.Int("steps", &order.steps, "how many");
-  flags.Bool("prove", &order.prove, "walk two epochs and count instead");
-  flags.Positional(1, SIZE_MAX);
-  const ParsedFlags parsed = flags.Parse(args);
-  if (parsed.exit_code) return *parsed.exit_code;
-  const Status status = ShowOrder(order, parsed.positional);
-  return status.ok() ? 0 : ReportError("data order", status);
 }
 
 int DataExcludeCommand(const std::vector<std::string>& args) {

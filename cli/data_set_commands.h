@@ -1,4 +1,4 @@
-// `weft data index`, `lint`, `order` and `exclude`: what is done with a data set before a run.
+// `weft data index`, `lint` and `exclude`: what is done with a data set before a run.
 #pragma once
 
 #include <string>
@@ -10,7 +10,6 @@ namespace weft {
 // usage); messages go to stderr.
 int DataIndexCommand(const std::vector<std::string>& args);
 int DataLintCommand(const std::vector<std::string>& args);
-int DataOrderCommand(const std::vector<std::string>& args);
 int DataExcludeCommand(const std::vector<std::string>& args);
 
 }  // namespace weft
