@@ -59,11 +59,11 @@ bench-loader: setup ## Resume a mix at every step, deal by balance, read through
 	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/integration_test --gtest_filter='LoaderProcess.Killed*'
 	@build/$(PRESET)/bin/weft_loader_cache_bench
 
-bench-decode: setup ## Measure decoding beside other loaders from PyPI and libjpeg-turbo (build/reports/decode.json; REPEATS=5)
+bench-decode: setup ## Measure decoding beside other loaders from PyPI and libjpeg-turbo, with 1 and 2 threads (build/reports/decode.json; REPEATS=5)
 	@tools/build.sh $(PRESET) weft_decode_bench weft_decode_path_bench
 	@tests/bench/decode/run.sh build/$(PRESET)/bin
 
-check-images: setup ## Compare EXACT with Pillow on 2,000 images and more, say how far FAST is (build/reports/images.json)
+check-images: setup ## Compare EXACT with Pillow on 6,000 pictures, made ones and two Debian packages', say how far FAST is (build/reports/images.json)
 	@tools/build.sh $(PRESET) weft_cook_images
 	@tests/crosscheck/images.sh build/$(PRESET)/bin/weft_cook_images
 

@@ -16,6 +16,7 @@
 #include "dataloader/augment.h"
 #include "dataloader/jpeg/entropy_decoder.h"
 #include "tests/dataloader/jpeg_oracle.h"
+#include "tests/support/call_counts.h"
 
 namespace weft {
 namespace {
@@ -91,9 +92,11 @@ AugmentRecipe Recipe(double scale_min) {
   return recipe;
 }
 
+// Evaluation takes the whole picture.
 AugmentRecipe InMode(ImageMode mode) {
   AugmentRecipe recipe;
   recipe.set_image_mode(mode);
+  recipe.set_eval_resize(AugmentRecipe::SQUASH);
   return recipe;
 }
 
@@ -109,6 +112,10 @@ class Bench {
     ways_.push_back({"own entropy decoder",
                      [this](size_t i) { return OwnEntropy(&entropy_, &row_, bytes_[i]); },
                      {}});
+    for (const ImageMode mode : {ImageMode::FAST, ImageMode::EXACT})
+      ways_.push_back({ImageMode_Name(mode) + ", whole",
+                       [this, mode](size_t i) { return Whole(i, mode); },
+                       {}});
     for (const double scale : {0.9, 0.2}) {
       const std::string crop = scale == 0.9 ? ", RRC(0.9-1)" : ", RRC(0.2-1)";
       ways_.push_back(
@@ -130,6 +137,22 @@ class Bench {
       }
     }
     return true;
+  }
+
+  // What each mode asks of the allocator and of locks when all buffers have grown. REQUIRES: Run.
+  nlohmann::ordered_json SteadyState() {
+    nlohmann::ordered_json json;
+    for (const ImageMode mode : {ImageMode::FAST, ImageMode::EXACT}) {
+      testing::StartCountingCalls();
+      for (size_t i = 0; i < bytes_.size(); ++i) (void)Own(i, 0.9, mode);
+      const testing::CallCounts counts = testing::StopCountingCalls();
+      std::printf("%s: %lld allocations and %lld locks in %zu images\n",
+                  ImageMode_Name(mode).c_str(), static_cast<long long>(counts.allocations),
+                  static_cast<long long>(counts.locks), bytes_.size());
+      json[ImageMode_Name(mode)] = {
+          {"images", bytes_.size()}, {"allocations", counts.allocations}, {"locks", counts.locks}};
+    }
+    return json;
   }
 
   // How far FAST is from EXACT, with RRC(0.9-1).
@@ -187,6 +210,9 @@ class Bench {
         .CookForTraining(bytes_[i], Recipe(scale), random_, i, size_, planes_.data())
         .ok();
   }
+  bool Whole(size_t i, ImageMode mode) {
+    return cookers_[mode].CookForEval(bytes_[i], size_, planes_.data()).ok();
+  }
 
   BenchOptions options_;
   std::vector<std::string> bytes_;
@@ -203,7 +229,9 @@ class Bench {
 
 // "FILE HASH" lines of exact evaluation planes, to be compared with Pillow's.
 Status WritePlanes(const BenchOptions& options, const std::vector<std::string>& bytes) {
-  ImageCooker cooker(InMode(ImageMode::EXACT));
+  AugmentRecipe recipe;
+  recipe.set_image_mode(ImageMode::EXACT);
+  ImageCooker cooker(recipe);
   const int size = static_cast<int>(options.size);
   std::string planes(3 * static_cast<size_t>(size) * static_cast<size_t>(size), 0);
   std::string text;
@@ -226,6 +254,7 @@ Status Run(const BenchOptions& options) {
   if (!bench.Run()) return Corruption("a file is no baseline JPEG, or does not decode");
   nlohmann::ordered_json report = bench.Report();
   report["fast_from_exact"] = bench.Difference();
+  report["steady_state"] = bench.SteadyState();
   if (options.json.empty()) return OkStatus();
   return WriteFileDurably(PosixFileSystem(), options.json, report.dump(1) + "\n");
 }

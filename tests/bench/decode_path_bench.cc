@@ -1,5 +1,6 @@
 // The whole path of a picture and its caption, from shards in the page cache to batches: decode, RandomResizedCrop(224), flip,
-// normalise, tokenize. One line of JSON: images, seconds of CPU and of the clock.
+// normalise, tokenize. One line of JSON: images, seconds of CPU and of the clock, and for the second half of the batches what
+// all threads together asked of the allocator and of locks.
 //
 //   weft_decode_path_bench --vocabulary FILE [--mode FAST] [--scale_min 0.9] [--threads 1] [--batches 3] SHARDS...
 #include <cstdio>
@@ -9,6 +10,7 @@
 #include "cli/flags.h"
 #include "cluster/base/clock.h"
 #include "dataloader/loader.h"
+#include "tests/support/call_counts.h"
 
 namespace weft {
 namespace {
@@ -58,15 +60,23 @@ Status Run(const PathOptions& options) {
   WEFT_ASSIGN_OR_RETURN(const std::unique_ptr<Loader> loader, Loader::Open(loader_options));
   const double opened = CpuSeconds();
   const TimePoint start = Clock::now();
+  const int64_t half = loader_options.end_step / 2;
   for (int64_t step = 0; step < loader_options.end_step; ++step) {
+    if (step == half) testing::StartCountingCalls();
     WEFT_ASSIGN_OR_RETURN(MicroBatch batch, loader->Next());
     loader->Recycle(std::move(batch));
   }
   // All batches, those that nobody waited for too; opening the shards is not part of it.
   const double cpu = CpuSeconds() - opened;
-  const nlohmann::ordered_json line = {{"images", kBatch * loader_options.end_step},
-                                       {"cpu_s", cpu},
-                                       {"wall_s", ToSeconds(Clock::now() - start)}};
+  const double wall = ToSeconds(Clock::now() - start);
+  const testing::CallCounts counts = testing::StopCountingCalls();
+  const nlohmann::ordered_json line = {
+      {"images", kBatch * loader_options.end_step},
+      {"cpu_s", cpu},
+      {"wall_s", wall},
+      {"counted_images", kBatch * (loader_options.end_step - half)},
+      {"allocations", counts.allocations},
+      {"locks", counts.locks}};
   std::printf("%s\n", line.dump().c_str());
   return OkStatus();
 }

@@ -1,51 +1,13 @@
-// What a decoding thread does for each image once it has seen the largest: no allocation, no lock. Counted by taking the place
-// of operator new, malloc's relatives behind it, and pthread_mutex_lock.
-#include <dlfcn.h>
+// What a decoding thread does for each image once it has seen the largest: no allocation, no lock, counted (call_counts.h).
 #include <gtest/gtest.h>
-#include <pthread.h>
-
-#include <cstdlib>
-#include <new>
 
 #include "dataloader/augment.h"
 #include "dataloader/normalise.h"
 #include "dataloader/sample_source.h"
 #include "tests/dataloader/jpeg_oracle.h"
 #include "tests/dataloader/test_images.h"
+#include "tests/support/call_counts.h"
 #include "tests/support/temp_dir.h"
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define WEFT_COUNTS 0
-#else
-#define WEFT_COUNTS 1
-#endif
-
-namespace {
-
-thread_local bool counting = false;
-thread_local int allocations = 0;
-thread_local int locks = 0;
-
-}  // namespace
-
-#if WEFT_COUNTS
-// Not inlined: GCC would see malloc and free there, and call them mismatched.
-#define WEFT_NOT_INLINED __attribute__((noinline))
-WEFT_NOT_INLINED void* operator new(size_t size) {
-  if (counting) ++allocations;
-  if (void* p = std::malloc(size)) return p;
-  throw std::bad_alloc();
-}
-WEFT_NOT_INLINED void operator delete(void* p) noexcept { std::free(p); }
-WEFT_NOT_INLINED void operator delete(void* p, size_t) noexcept { std::free(p); }
-
-extern "C" int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
-  using Lock = int (*)(pthread_mutex_t*);
-  static const auto next = reinterpret_cast<Lock>(::dlsym(RTLD_NEXT, "pthread_mutex_lock"));
-  if (counting) ++locks;
-  return next(mutex);
-}
-#endif
 
 namespace weft {
 namespace {
@@ -69,15 +31,14 @@ std::vector<std::string> Pictures() {
 
 template <typename Work>
 void ExpectNothingCounted(const Work& work) {
-  if (WEFT_COUNTS == 0) GTEST_SKIP() << "sanitizers have an allocator of their own";
+  if (!testing::CanCountCalls()) GTEST_SKIP() << "sanitizers have an allocator of their own";
   work();  // the largest picture, the tables
   work();
-  allocations = locks = 0;
-  counting = true;
+  testing::StartCountingCalls();
   work();
-  counting = false;
-  EXPECT_EQ(allocations, 0);
-  EXPECT_EQ(locks, 0);
+  const testing::CallCounts counts = testing::StopCountingCalls();
+  EXPECT_EQ(counts.allocations, 0);
+  EXPECT_EQ(counts.locks, 0);
 }
 
 class SteadyState : public ::testing::TestWithParam<ImageMode> {};
