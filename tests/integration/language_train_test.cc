@@ -1,5 +1,5 @@
 // Tiny RoBERTa and LLaVA as a person trains them: losses of one process under pipelines and tensor parallelism, after a
-// kill, and from stage 1 to stage 2.
+// kill, from stage 1 to stage 2, and with packed rows.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -117,6 +117,16 @@ TEST_F(LanguageTrain, LlavaInTwoStagesUnderPipelinesAndTensorParallelism) {
   const std::string start = "init_from[0].checkpoint=stage1-one/ckpt/MANIFEST-000008.E1.G1.A3";
   ASSERT_NO_FATAL_FAILURE(ExpectLayoutsAgree("stage2", {start}));
   EXPECT_LT(Losses("stage2-one").back(), Losses("stage1-one").back());
+}
+
+// Several conversations a row, with up to three pictures.
+TEST_F(LanguageTrain, PackedLlavaUnderPipelinesAndTensorParallelism) {
+  ASSERT_NO_FATAL_FAILURE(
+      ExpectLayoutsAgree("stage2", {"model.llava.max_length=72", "data.conversation.pack=true",
+                                    "data.conversation.pack_pictures=3"}));
+  // The same conversations in rows of their own are other samples.
+  ASSERT_NO_FATAL_FAILURE(Train("stage2", "plain", {"model.llava.max_length=72"}));
+  EXPECT_NE(tiny_.LossBits("plain"), tiny_.LossBits("stage2-one"));
 }
 
 }  // namespace
