@@ -73,6 +73,44 @@ size_t Gpt2WordLength(std::string_view text) {
   return text[0] == ' ' ? RunAt(text, run.end).end : run.end;
 }
 
+// The next word, which is taken off `text`. Empty: there is none.
+std::string_view TakeWord(std::string_view* text) {
+  while (!text->empty()) {
+    const size_t length = WordLength(*text);
+    size_t next = length;
+    if (length == 0) NextCodePoint(*text, &next);  // white space
+    const std::string_view word = text->substr(0, length);
+    text->remove_prefix(next);
+    if (length > 0) return word;
+  }
+  return {};
+}
+
+std::string_view TakeGpt2Word(std::string_view* text) {
+  if (text->empty()) return {};
+  const std::string_view word = text->substr(0, Gpt2WordLength(*text));
+  text->remove_prefix(word.size());
+  return word;
+}
+
+// What CleanCaption makes of ASCII without HTML references. False: it is something else.
+bool CleanPlainAscii(std::string_view text, std::string* out) {
+  out->clear();
+  bool pending = false;
+  for (const char c : text) {
+    const auto byte = static_cast<uint8_t>(c);
+    if (byte >= 0x80 || c == '&') return false;
+    if (IsSpace(byte)) {
+      pending = !out->empty();
+    } else if (byte >= 0x20 && byte != 0x7F) {
+      if (pending) *out += ' ';
+      pending = false;
+      *out += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+    }
+  }
+  return true;
+}
+
 // ftfy's straight quotes, and its removal of control characters.
 std::string StraightenText(std::string_view text) {
   std::string out;
@@ -97,24 +135,19 @@ std::string CleanCaption(std::string_view text) {
   return ToLower(CollapseSpaces(UnescapeHtml(UnescapeHtml(fixed))));
 }
 
+void CleanCaption(std::string_view text, std::string* out) {
+  if (!CleanPlainAscii(text, out)) *out = CleanCaption(text);
+}
+
 std::vector<std::string_view> SplitWords(std::string_view text) {
   std::vector<std::string_view> words;
-  while (!text.empty()) {
-    const size_t length = WordLength(text);
-    if (length > 0) words.push_back(text.substr(0, length));
-    size_t next = length;
-    if (length == 0) NextCodePoint(text, &next);
-    text.remove_prefix(next);
-  }
+  for (auto word = TakeWord(&text); !word.empty(); word = TakeWord(&text)) words.push_back(word);
   return words;
 }
 
 std::vector<std::string_view> SplitGpt2Words(std::string_view text) {
   std::vector<std::string_view> words;
-  while (!text.empty()) {
-    words.push_back(text.substr(0, Gpt2WordLength(text)));
-    text.remove_prefix(words.back().size());
-  }
+  while (!text.empty()) words.push_back(TakeGpt2Word(&text));
   return words;
 }
 
@@ -163,18 +196,21 @@ std::vector<int> BpeTokenizer::Encode(std::string_view text) {
 
 void BpeTokenizer::EncodeTo(std::string_view text, std::vector<int32_t>* ids) {
   const bool clip = vocabulary_.style() == BpeStyle::kClip;
-  const std::string clean = clip ? CleanCaption(text) : "";
-  for (const std::string_view word : clip ? SplitWords(clean) : SplitGpt2Words(text)) {
+  if (clip) CleanCaption(text, &clean_);
+  std::string_view rest = clip ? std::string_view(clean_) : text;
+  const auto take = clip ? &TakeWord : &TakeGpt2Word;
+  for (auto word = take(&rest); !word.empty(); word = take(&rest)) {
     for (const int symbol : EncodeWord(word)) ids->push_back(vocabulary_.first_symbol() + symbol);
   }
 }
 
 int BpeTokenizer::EncodeInto(std::string_view text, int context, int32_t* ids) {
   WEFT_CHECK_GE(context, 2);
-  const std::vector<int> encoded = Encode(text);
-  const auto end = static_cast<int>(std::min(encoded.size(), static_cast<size_t>(context - 2))) + 1;
+  ids_.clear();
+  EncodeTo(text, &ids_);
+  const auto end = static_cast<int>(std::min(ids_.size(), static_cast<size_t>(context - 2))) + 1;
   ids[0] = vocabulary_.start_id();
-  for (int i = 1; i < end; ++i) ids[i] = encoded[static_cast<size_t>(i - 1)];
+  std::copy_n(ids_.begin(), end - 1, ids + 1);
   ids[end] = vocabulary_.end_id();
   std::fill(ids + end + 1, ids + context, 0);
   return end;

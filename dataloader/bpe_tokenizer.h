@@ -21,6 +21,8 @@ namespace weft {
 
 // Cleans a caption as the header says.
 std::string CleanCaption(std::string_view text);
+// The same to *out, whose memory is all that the common captions need: ASCII without '&'.
+void CleanCaption(std::string_view text, std::string* out);
 // Words of a cleaned caption.
 std::vector<std::string_view> SplitWords(std::string_view text);
 // GPT-2's words; together they are the whole text.
@@ -46,7 +48,10 @@ class BpeTokenizer {
 
   const BpeVocabulary& vocabulary_;
   std::unordered_map<std::string, std::vector<int>> cache_;
+  // Scratch: a text whose words are all known allocates nothing.
   std::string word_;
+  std::string clean_;
+  std::vector<int32_t> ids_;
 };
 
 }  // namespace weft

@@ -60,7 +60,7 @@ class ImageTextCook : public SampleCook {
     const LoaderOptions& options = pairs_.options;
     if (pairs_.use == SampleUse::kEval)
       return cooker_.CookForEval(image_, options.image_size, planes);
-    const KeyedRandom random(options.seed, "augment:" + options.set_name, ref.epoch);
+    const KeyedRandom random(options.seed, augment_purpose_, ref.epoch);
     return cooker_.CookForTraining(image_, options.data.augment(), random, ref.id,
                                    options.image_size, planes);
   }
@@ -68,6 +68,7 @@ class ImageTextCook : public SampleCook {
   const Pairs& pairs_;
   BpeTokenizer tokenizer_;
   ImageCooker cooker_{pairs_.options.data.augment()};
+  const std::string augment_purpose_ = "augment:" + pairs_.options.set_name;
   PixelWriter writer_{pairs_.options.data.augment()};
   std::vector<uint8_t> planes_;
   std::vector<int32_t> row_ids_;

@@ -158,18 +158,19 @@ class ThreadedLoader : public Loader {
   // Looking at the clocks costs some microseconds: one row in so many tells where the time goes.
   static constexpr int64_t kMeasuredRows = 8;
 
-  // A micro-batch in the making: rows are handed out one by one, so that all threads work on the one that is due first.
+  // A micro-batch in the making: rows are handed out one by one, so that all threads work on the one that is due first. The
+  // last thread to finish a row says so under the mutex; no row by itself takes it.
   struct Entry {
     MicroBatch batch;
-    int64_t next_row = 0;
-    int64_t left = 0;
+    std::atomic<int64_t> next_row = 0;
+    std::atomic<int64_t> left = 0;
   };
 
   // Opens micro-batches up to the prefetch horizon and wakes the threads.
   void Refill() WEFT_REQUIRES(mutex_) {
     bool added = false;
     while (static_cast<int64_t>(ring_.size()) < options_.data.prefetch() && opened_ < total_) {
-      auto entry = std::make_unique<Entry>();
+      auto entry = std::make_shared<Entry>();
       if (!spare_.empty()) {
         entry->batch = std::move(spare_.back());
         spare_.pop_back();
@@ -187,9 +188,9 @@ class ThreadedLoader : public Loader {
     if (added) work_.NotifyAll();
   }
 
-  Entry* EntryWithWork() WEFT_REQUIRES(mutex_) {
-    for (const std::unique_ptr<Entry>& entry : ring_) {
-      if (entry->next_row < batch_size_) return entry.get();
+  std::shared_ptr<Entry> EntryWithWork() WEFT_REQUIRES(mutex_) {
+    for (const std::shared_ptr<Entry>& entry : ring_) {
+      if (entry->next_row < batch_size_) return entry;
     }
     return nullptr;
   }
@@ -199,27 +200,46 @@ class ThreadedLoader : public Loader {
     ThreadTimes clock;
     MutexLock lock(mutex_);
     Refill();
-    while (!stopping_ && failure_.ok()) {
-      Entry* entry = EntryWithWork();
+    while (!stopping_) {
+      // Shared: it leaves the ring with its last row, while other threads still see that no row is left.
+      const std::shared_ptr<Entry> entry = EntryWithWork();
       if (entry == nullptr) {
         work_.WaitUntil(mutex_, Clock::now() + kWakeUp);
         continue;
       }
-      const int64_t row = entry->next_row++;
       mutex_.Unlock();
-      const bool measured = measured_ && row % kMeasuredRows == 0;
-      if (measured) clock.Start();
-      const Status status = CookRow(cook.get(), row, &entry->batch);
-      const LoaderTimes spent = measured ? clock.Stop() : LoaderTimes();
+      CookRows(cook.get(), &clock, entry.get());
       mutex_.Lock();
-      times_.decode_s += spent.decode_s;
-      times_.read_s += spent.read_s;
-      times_.core_wait_s += spent.core_wait_s;
-      // The entry stays in the ring until its last row is done.
-      if (status.ok()) --entry->left;
-      if (!status.ok() && failure_.ok()) failure_ = status;
-      if (!status.ok() || entry->left == 0) ready_.NotifyAll();
     }
+  }
+
+  // Rows of the micro-batch until none is left to begin.
+  void CookRows(SampleCook* cook, ThreadTimes* clock, Entry* entry) {
+    while (!stopping_) {
+      const int64_t row = entry->next_row.fetch_add(1);
+      if (row >= batch_size_) return;
+      const Status status = measured_ && row % kMeasuredRows == 0
+                                ? CookMeasured(cook, clock, row, &entry->batch)
+                                : CookRow(cook, row, &entry->batch);
+      if (status.ok() && entry->left.fetch_sub(1) > 1) continue;
+      MutexLock lock(mutex_);
+      if (!status.ok()) {
+        if (failure_.ok()) failure_ = status;
+        stopping_ = true;
+      }
+      ready_.NotifyAll();
+    }
+  }
+
+  Status CookMeasured(SampleCook* cook, ThreadTimes* clock, int64_t row, MicroBatch* batch) {
+    clock->Start();
+    Status status = CookRow(cook, row, batch);
+    const LoaderTimes spent = clock->Stop();
+    MutexLock lock(mutex_);
+    times_.decode_s += spent.decode_s;
+    times_.read_s += spent.read_s;
+    times_.core_wait_s += spent.core_wait_s;
+    return status;
   }
 
   // Row `row` of the micro-batch, or what stands in for it.
@@ -271,14 +291,15 @@ class ThreadedLoader : public Loader {
   mutable Mutex mutex_;
   CondVar work_;
   CondVar ready_;
-  std::deque<std::unique_ptr<Entry>> ring_ WEFT_GUARDED_BY(mutex_);
+  std::deque<std::shared_ptr<Entry>> ring_ WEFT_GUARDED_BY(mutex_);
   std::vector<MicroBatch> spare_ WEFT_GUARDED_BY(mutex_);
   int64_t opened_ WEFT_GUARDED_BY(mutex_);
   int64_t consumed_ WEFT_GUARDED_BY(mutex_);
   LoaderTimes times_ WEFT_GUARDED_BY(mutex_);
   // Looking at the clocks costs some microseconds a row: not before somebody asks.
   mutable std::atomic<bool> measured_ = false;
-  bool stopping_ WEFT_GUARDED_BY(mutex_) = false;
+  // Set under the mutex, by the destructor or with failure_.
+  std::atomic<bool> stopping_ = false;
   Status failure_ WEFT_GUARDED_BY(mutex_);
 
   mutable Mutex log_mutex_;

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "cluster/base/philox.h"
 #include "dataloader/bpe_trainer.h"
 #include "dataloader/html_entities.h"
 #include "dataloader/unicode.h"
@@ -142,6 +143,22 @@ TEST(BpeTokenizer, SplitsWordsAsClip) {
   EXPECT_EQ(split("wow!!! (a-b) $5"), "wow|!!!|(|a|-|b|)|$|5|");
   EXPECT_EQ(split("<|endoftext|>x"), "<|endoftext|>|x|");
   EXPECT_EQ(split("été 日本"), "été|日本|");
+}
+
+// The way for plain ASCII, and what it leaves to the other one.
+TEST(CleanCaption, IntoAStringIsTheSame) {
+  const KeyedRandom random(7, "captions");
+  std::string cleaned;
+  for (uint64_t i = 0; i < 2000; ++i) {
+    std::string text;
+    for (uint64_t k = 0; k < random.Below(40, i, 0); ++k) {
+      // Mostly ASCII, control characters too; every eighth text has some of the rest, or references.
+      const uint64_t byte = random.Below(i % 8 == 0 ? 256 : 128, i, k + 1);
+      if (byte != '&' || i % 8 == 0) text += static_cast<char>(byte);
+    }
+    CleanCaption(text, &cleaned);
+    EXPECT_EQ(cleaned, CleanCaption(text)) << i;
+  }
 }
 
 TEST(CleanCaption, DoesWhatTheHeaderSays) {

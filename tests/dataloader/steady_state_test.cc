@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "dataloader/augment.h"
+#include "dataloader/loader.h"
 #include "dataloader/normalise.h"
 #include "dataloader/sample_source.h"
 #include "tests/dataloader/jpeg_oracle.h"
@@ -66,9 +67,7 @@ TEST_P(SteadyState, CookingAPictureNeitherAllocatesNorLocks) {
   });
 }
 
-// And so it is from the shard on. (Captions are another matter: cleaning a text makes strings.)
-TEST_P(SteadyState, APictureOfAShardNeitherAllocatesNorLocks) {
-  const testing::TempDir dir;
+LoaderOptions WriteShardOfPictures(const testing::TempDir& dir, ImageMode mode) {
   const std::vector<std::string> pictures = Pictures();
   std::vector<TestSample> samples;
   for (size_t i = 0; i < pictures.size(); ++i)
@@ -79,25 +78,55 @@ TEST_P(SteadyState, APictureOfAShardNeitherAllocatesNorLocks) {
   LoaderOptions options;
   options.data.add_train_shards(dir / "s.tar");
   options.data.set_vocabulary(dir / "vocabulary");
-  options.data.mutable_augment()->set_image_mode(GetParam());
+  options.data.mutable_augment()->set_image_mode(mode);
   options.image_size = kSize;
   options.context_length = 32;
+  return options;
+}
+
+// And so it is from the shard on, captions of plain text with known words included.
+TEST_P(SteadyState, ASampleOfAShardNeitherAllocatesNorLocks) {
+  const testing::TempDir dir;
+  const LoaderOptions options = WriteShardOfPictures(dir, GetParam());
   const auto source = OpenSampleSource(options, SampleUse::kTrain);
   ASSERT_TRUE(source.ok()) << source.status();
   const std::unique_ptr<SampleCook> cook = (*source)->NewCook();
   MicroBatch batch;
   for (const FieldSpec& spec : (*source)->fields())
-    if (spec.name == "pixels")
-      batch.fields.push_back({spec, std::vector<uint8_t>(spec.bytes_per_row())});
+    batch.fields.push_back({spec, std::vector<uint8_t>(spec.bytes_per_row())});
   batch.targets.resize(1);
   ExpectNothingCounted([&] {
-    for (uint64_t id = 0; id < samples.size(); ++id) {
+    for (uint64_t id = 0; id < static_cast<uint64_t>((*source)->num_samples()); ++id) {
       SampleRef ref{};
       ref.id = id;
       const Status status = cook->Cook(ref, 0, &batch);
       ASSERT_TRUE(status.ok()) << status;
     }
   });
+}
+
+// A loader's threads meet at micro-batches, not at rows.
+TEST_P(SteadyState, ALoaderLocksForMicroBatchesOnly) {
+  if (!testing::CanCountCalls()) GTEST_SKIP() << "sanitizers have an allocator of their own";
+  constexpr int kBatch = 96;
+  constexpr int kBatches = 6;
+  const testing::TempDir dir;
+  LoaderOptions options = WriteShardOfPictures(dir, GetParam());
+  options.batch.set_micro_batch_size(kBatch);
+  options.slots = {0};
+  options.data.set_loader_threads(2);
+  options.end_step = 4 + kBatches;
+  const auto loader = Loader::Open(options);
+  ASSERT_TRUE(loader.ok()) << loader.status();
+  for (int64_t step = 0; step < options.end_step; ++step) {
+    if (step == 4) testing::StartCountingCalls();
+    auto batch = (*loader)->Next();
+    ASSERT_TRUE(batch.ok()) << batch.status();
+    (*loader)->Recycle(std::move(*batch));
+  }
+  const testing::CallCounts counts = testing::StopCountingCalls();
+  EXPECT_LT(counts.allocations, kBatches * kBatch / 8);
+  EXPECT_LT(counts.locks, kBatches * kBatch / 4);
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, SteadyState, ::testing::Values(ImageMode::FAST, ImageMode::EXACT),
