@@ -52,9 +52,9 @@ bench-data: setup ## Measure opening 100 million samples, finding a batch, and i
 	@tools/build.sh $(PRESET) weft_loader_index_bench
 	@build/$(PRESET)/bin/weft_loader_index_bench
 
-bench-loader: setup ## Resume a mix at every step, deal by balance, read through a cache, kill and starve the loader process (build/reports/loader-*.json)
+bench-loader: setup ## Resume a mix at every step, deal by balance, pack, read through a cache, kill and starve the loader process (build/reports/loader-*.json)
 	@tools/build.sh $(PRESET) weft weft-worker loader_order_test loader_process_test integration_test weft_loader_cache_bench
-	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_order_test --gtest_filter='Balance*:BatchGrouper*:*MixResume*'
+	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_order_test --gtest_filter='Balance*:BatchGrouper*:PackBestFit*:*MixResume*'
 	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_process_test --gtest_filter='*Resident*'
 	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/integration_test --gtest_filter='LoaderProcess.Killed*'
 	@build/$(PRESET)/bin/weft_loader_cache_bench

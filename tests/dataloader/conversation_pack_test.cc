@@ -9,7 +9,6 @@
 #include <set>
 
 #include "cluster/base/hash.h"
-#include "dataloader/best_fit.h"
 #include "dataloader/bpe_trainer.h"
 #include "dataloader/loader.h"
 #include "dataloader/manifest.h"
@@ -19,22 +18,6 @@
 
 namespace weft {
 namespace {
-
-using Rows = std::vector<std::vector<int32_t>>;
-
-TEST(PackBestFit, TakesTheLongestFirstAndTheTightestRow) {
-  // 7 and 6 begin rows; 3 fits best behind the 7; then 2 and 2 behind the 6; the last 1 opens a third one.
-  const std::vector<RowNeeds> items = {{2}, {7}, {3}, {6}, {2}, {1}};
-  EXPECT_EQ(PackBestFit(items, 10, 1), (Rows{{1, 2}, {0, 3, 4}, {5}}));
-  EXPECT_EQ(PackBestFit({}, 10, 1), Rows{});
-}
-
-TEST(PackBestFit, KeepsToTheNumberOfPictures) {
-  const std::vector<RowNeeds> items = {{4, true}, {3, true}, {2, true}, {1, false}};
-  EXPECT_EQ(PackBestFit(items, 10, 3), (Rows{{0, 1, 2, 3}}));
-  EXPECT_EQ(PackBestFit(items, 10, 2), (Rows{{0, 1, 3}, {2}}));
-  EXPECT_EQ(PackBestFit(items, 10, 1), (Rows{{0, 3}, {1}, {2}}));
-}
 
 std::string Turns(const std::string& question, const std::string& answer) {
   return R"({"conversations": [{"from": "human", "value": ")" + question +
@@ -96,6 +79,15 @@ class ConversationPacksTest : public ::testing::Test {
     WEFT_ASSIGN_OR_RETURN(const ConversationSet set,
                           ConversationSet::Open(options_, SampleUse::kTrain));
     return ConversationPacks::Open(set);
+  }
+  // Of a shard of a mix.
+  ConversationPacks Packs(const std::string& shard) const {
+    LoaderOptions options = options_;
+    options.data.clear_sets();
+    options.data.add_train_shards(Path(shard + ".tar"));
+    const auto set = ConversationSet::Open(options, SampleUse::kTrain);
+    EXPECT_TRUE(set.ok()) << set.status();
+    return std::move(*ConversationPacks::Open(*set));
   }
   std::string Fingerprint() const {
     const auto packs = Packs();
@@ -482,6 +474,41 @@ TEST_F(PackedLoaderTest, ConsumersOfAnyFieldsAgree) {
   const auto all = read(std::nullopt);
   EXPECT_EQ(read({{"labels"}}), all);
   EXPECT_EQ(read({{"ids", "labels", "segment_at", "image_at"}}), all);
+}
+
+// Two sets, mixed in each way that a recipe can ask for.
+TEST_F(PackedLoaderTest, RowsAreMixedAsSamplesAre) {
+  std::vector<TestSample> others(samples_.begin() + 40, samples_.begin() + 80);
+  WriteShard(Path("others.tar"), others);
+  options_.data.clear_train_shards();
+  for (const std::string name : {"train", "others"}) {
+    DataSetRecipe* set = options_.data.add_sets();
+    set->set_name(name);
+    set->add_shards(Path(name + ".tar"));
+    set->set_weight(name == "train" ? 6 : 2);
+  }
+  options_.data.mutable_order()->set_lanes(2);
+  options_.end_step = 12;
+  for (const MixRecipe::Unit unit : {MixRecipe::SAMPLE, MixRecipe::BATCH, MixRecipe::COUNTS}) {
+    options_.data.mutable_mix()->set_unit(unit);
+    auto loader = Loader::Open(options_);
+    ASSERT_TRUE(loader.ok()) << loader.status();
+    const int64_t first = Packs("train").num_packs();
+    EXPECT_EQ((*loader)->num_samples(), first + Packs("others").num_packs());
+    int64_t of_others = 0;
+    for (int i = 0; i < 24; ++i) {
+      auto batch = (*loader)->Next();
+      ASSERT_TRUE(batch.ok()) << batch.status();
+      for (size_t row = 0; row < 4; ++row) {
+        const Row got = CheckRow(*batch, row);
+        const bool other = batch->sample_ids[row] >= first;
+        of_others += other;
+        for (const int member : got.members)
+          EXPECT_TRUE(!other || (member >= 40 && member < 80)) << member;
+      }
+    }
+    EXPECT_EQ(of_others, 24) << unit;
+  }
 }
 
 TEST_F(PackedLoaderTest, CostsAreKnownWithoutReading) {

@@ -298,6 +298,31 @@ INSTANTIATE_TEST_SUITE_P(Families, LoaderProcessTest,
                          ::testing::Values(SampleFamily::kImageText, SampleFamily::kMaskedText,
                                            SampleFamily::kConversation));
 
+using LoaderProcessPacks = LoaderProcessTest;
+
+// Rows of several pictures have other shapes; a loader that takes over makes the same rows.
+TEST_P(LoaderProcessPacks, CrossTheRing) {
+  options_.data.mutable_conversation()->set_pack(true);
+  options_.pictures = 2;
+  options_.context_length = 96;
+  auto threads = Loader::Open(options_);
+  ASSERT_TRUE(threads.ok()) << threads.status();
+  const std::vector<uint32_t> expected = ReadAll(threads->get(), kCount);
+  auto service = std::make_unique<Service>(segment_);
+  const auto loader = Open(Seat(1));
+  ASSERT_NE(loader, nullptr);
+  EXPECT_EQ(loader->manifest_hash(), (*threads)->manifest_hash());
+  EXPECT_EQ(loader->num_samples(), (*threads)->num_samples());
+  std::vector<uint32_t> got = ReadAll(loader.get(), 11);
+  service.reset();
+  service = std::make_unique<Service>(segment_);
+  for (const uint32_t crc : ReadAll(loader.get(), kCount - 11)) got.push_back(crc);
+  EXPECT_EQ(got, expected);
+}
+
+INSTANTIATE_TEST_SUITE_P(Conversations, LoaderProcessPacks,
+                         ::testing::Values(SampleFamily::kConversation));
+
 using LoaderProcessFailures = LoaderProcessTest;
 
 TEST_P(LoaderProcessFailures, AreTheWorkersErrors) {
