@@ -58,7 +58,9 @@ Status CachedShard::ReadAt(uint64_t offset, size_t size, void* out) const {
       [](uint64_t wanted, const Border& border) { return wanted < border.offset; });
   if (after != borders_.begin() && after != borders_.end() && offset + size <= after->offset) {
     const auto chunk = static_cast<uint32_t>(after - borders_.begin() - 1);
-    if (cache_->Read({this, chunk}, offset - borders_[chunk].offset, size, out)) return OkStatus();
+    if (cache_ != nullptr &&
+        cache_->Read({this, chunk}, offset - borders_[chunk].offset, size, out))
+      return OkStatus();
   }
   return file_.ReadAt(offset, size, out);
 }

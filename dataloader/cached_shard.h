@@ -26,7 +26,7 @@ class CachedShard : public ShardBytes {
   static constexpr uint64_t kMaxChunkBytes = uint64_t{16} << 20;
 
   // `starts`: the first sample of each chunk, rising, and the end of the last. nullptr: the samples do not lie one after the
-  // other. REQUIRES: all outlive this.
+  // other. REQUIRES: all outlive this; `cache` may be nullptr, for those who only ask for chunks.
   static std::unique_ptr<CachedShard> Make(const ShardFile& file, const ShardIndex& index,
                                            std::span<const int64_t> starts, ChunkCache* cache);
 

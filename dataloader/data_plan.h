@@ -1,4 +1,4 @@
-// What a run will ask of its nodes' disks and networks, from the order alone: each node fetches a chunk when it first needs a
+// What a run will ask of its nodes' disks and networks, without reading a sample: each node fetches a chunk when it first needs a
 // sample of it, keeps it until the last, and drops it.
 //
 // Thread rule: pure functions.
@@ -27,8 +27,12 @@ struct DataPlanOptions {
 
 struct NodePlan {
   int64_t samples = 0;
-  uint64_t reads = 0;  // chunks fetched
+  // Chunks fetched, one that is needed in two epochs twice; and their bytes.
+  uint64_t reads = 0;
   uint64_t bytes = 0;
+  // Different chunks: what a node reads whose disk keeps them all.
+  uint64_t chunks = 0;
+  uint64_t chunk_bytes = 0;
   // Most bytes of chunks that were begun and are not done, at the end of a step.
   uint64_t peak_cache = 0;
 };
@@ -44,6 +48,12 @@ struct DataPlan {
 // `chunk_of`: where a sample lies, and its bytes.
 using ChunkOf = std::function<StatusOr<PlannedChunk>(const SampleRef&, uint64_t* sample_bytes)>;
 
+// The rows of a slot, as its node's loaders take them.
+using RowsOf = std::function<StatusOr<std::vector<SampleRef>>(int64_t step, int64_t slot)>;
+
+StatusOr<DataPlan> PlanData(const RowsOf& rows_of, const std::vector<uint64_t>& set_samples,
+                            const DataPlanOptions& options, const ChunkOf& chunk_of);
+// Where nothing deals the order's rows anew.
 StatusOr<DataPlan> PlanData(const SampleOrder& order, const std::vector<uint64_t>& set_samples,
                             const DataPlanOptions& options, const ChunkOf& chunk_of);
 

@@ -74,7 +74,8 @@ class DataSet {
   // REQUIRES: pictures_checked().
   bool HasBadPicture(int64_t id) const;
   // From now on members are read through `cache`, in chunks of `chunk` samples as the order has them. Shards that were inflated
-  // lie on local disk anyway. REQUIRES: nobody reads yet; `cache` is stopped before this set is gone.
+  // lie on local disk anyway. REQUIRES: nobody reads yet; `cache` is stopped before this set is gone, or nullptr:
+  // then ChunkOf tells the chunks, and members are read from the shards.
   void ReadThrough(ChunkCache* cache, int64_t chunk);
   // The chunk that holds the sample; shard nullptr: it is not read through a cache.
   ChunkRef ChunkOf(int64_t id) const;

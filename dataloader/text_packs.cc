@@ -159,6 +159,15 @@ StatusOr<int64_t> TextPacks::Length(int64_t block) const {
   return int64_t{1} + entry.length;
 }
 
+StatusOr<uint64_t> TextPacks::StoredBytes(int64_t begin, int64_t end) const {
+  uint64_t bytes = 0;
+  for (int64_t block = begin; block < end; ++block) {
+    WEFT_ASSIGN_OR_RETURN(const int64_t length, Length(block));
+    bytes += sizeof(Entry) + static_cast<uint64_t>(length - 1) * token_bytes_;
+  }
+  return bytes;
+}
+
 Status TextPacks::Read(int64_t block, std::vector<int32_t>* ids) const {
   WEFT_CHECK(block >= 0 && block < num_blocks_) << block << " of " << num_blocks_;
   Entry entry = {};

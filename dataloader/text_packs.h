@@ -43,6 +43,8 @@ class TextPacks {
 
   // Its ids with <s>. Errors: Unavailable.
   StatusOr<int64_t> Length(int64_t block) const;
+  // Bytes that blocks [begin, end) take in the pack file: their entries and tokens. Errors: Unavailable.
+  StatusOr<uint64_t> StoredBytes(int64_t begin, int64_t end) const;
   // The block's ids with <s>, at most S. Errors: Unavailable (CRC).
   Status Read(int64_t block, std::vector<int32_t>* ids) const;
 
