@@ -38,9 +38,9 @@ WEFT_NOT_INLINED void operator delete(void* p, size_t) noexcept { std::free(p); 
 
 extern "C" int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
   using Lock = int (*)(pthread_mutex_t*);
-  static const auto next = reinterpret_cast<Lock>(::dlsym(RTLD_NEXT, "pthread_mutex_lock"));
+  static const auto kNext = reinterpret_cast<Lock>(::dlsym(RTLD_NEXT, "pthread_mutex_lock"));
   Count(&locks);
-  return next(mutex);
+  return kNext(mutex);
 }
 #endif
 
