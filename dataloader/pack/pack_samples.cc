@@ -17,6 +17,7 @@
 #include "cluster/base/mutex.h"
 #include "dataloader/data_set.h"
 #include "dataloader/image_decode.h"
+#include "dataloader/jpeg_codec.h"
 #include "dataloader/manifest.h"
 #include "dataloader/pack/jpeg_rewrite.h"
 #include "dataloader/resize.h"

@@ -14,6 +14,7 @@
 #include "cluster/base/file_system.h"
 #include "cluster/base/philox.h"
 #include "cluster/base/text.h"
+#include "dataloader/jpeg_codec.h"
 #include "dataloader/pack/captions.h"
 #include "dataloader/pack/done_file.h"
 #include "dataloader/picture_check.h"

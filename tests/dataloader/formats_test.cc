@@ -11,6 +11,7 @@
 #include "cluster/base/text.h"
 #include "dataloader/data_set.h"
 #include "dataloader/energon.h"
+#include "dataloader/jpeg_codec.h"
 #include "dataloader/json_records.h"
 #include "dataloader/region_features.h"
 #include "tests/dataloader/test_images.h"

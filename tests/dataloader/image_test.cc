@@ -6,6 +6,8 @@
 #include "cluster/base/hash.h"
 #include "dataloader/augment.h"
 #include "dataloader/image_decode.h"
+#include "dataloader/jpeg_codec.h"
+#include "dataloader/png_codec.h"
 #include "dataloader/resize.h"
 #include "tests/dataloader/test_images.h"
 

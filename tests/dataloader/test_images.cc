@@ -13,6 +13,7 @@
 #include <sstream>
 
 #include "cluster/base/logging.h"
+#include "dataloader/jpeg_codec.h"
 #include "dataloader/tar_writer.h"
 
 namespace weft {

@@ -3,6 +3,7 @@
 #include "cluster/base/logging.h"
 #include "dataloader/exif.h"
 #include "dataloader/image_decode.h"
+#include "dataloader/png_codec.h"
 
 namespace weft {
 namespace {

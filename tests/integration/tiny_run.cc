@@ -8,6 +8,7 @@
 
 #include "cluster/base/file_system.h"
 #include "dataloader/image_decode.h"
+#include "dataloader/jpeg_codec.h"
 #include "dataloader/tar_writer.h"
 
 namespace weft::testing {
