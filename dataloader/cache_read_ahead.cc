@@ -23,6 +23,12 @@ int64_t StepsOfBucket(const DataRecipe& data, const SampleOrder& order) {
   return (data.batcher().bucket() + order.global_batch() - 1) / order.global_batch();
 }
 
+std::vector<bool> SlotsOfNode(const LoaderOptions& options) {
+  std::vector<bool> of_slot(static_cast<size_t>(options.batch.slots()), options.node_slots.empty());
+  for (const int slot : options.node_slots) of_slot[static_cast<size_t>(slot)] = true;
+  return of_slot;
+}
+
 double Megabytes(uint64_t bytes) { return static_cast<double>(bytes) / 1e6; }
 
 }  // namespace
@@ -56,7 +62,7 @@ CacheReadAhead::CacheReadAhead(const LoaderOptions& options, const SampleMix& mi
       mix_(mix),
       order_(order),
       cache_(std::move(cache)),
-      of_slot_(static_cast<size_t>(options.batch.slots()), true),
+      of_slot_(SlotsOfNode(options)),
       gap_((options.data.order().window() + order.rows_per_lane() - 1) / order.rows_per_lane() + 1),
       stray_(StepsOfBucket(options.data, order)),
       horizon_(stray_ + order.steps_per_window() + options.data.prefetch()),
@@ -96,27 +102,32 @@ void CacheReadAhead::Run() {
 void CacheReadAhead::WalkStep() {
   for (const int slot : options_.slots) {
     for (const SampleRef& sample : order_.Rows(walked_, slot)) {
-      const DataSet* const set = mix_.source(sample.set).data_set();
-      if (set == nullptr) continue;
-      const ChunkRef ref = set->ChunkOf(static_cast<int64_t>(sample.id));
-      if (ref.shard == nullptr) continue;
-      const auto [visit, is_new] = visits_.try_emplace(ref);
-      visit->second.last_step = walked_;
-      if (!is_new) continue;
-      visit->second.set = sample.set;
-      visit->second.id = sample.id;
-      visit->second.told = Clock::now();
-      cache_->Expect(ref, TimeUntil(walked_ - stray_));
+      const SampleSource& source = mix_.source(sample.set);
+      if (source.data_set() == nullptr) continue;
+      parts_.clear();
+      source.AppendParts(static_cast<int64_t>(sample.id), &parts_);
+      for (const int64_t part : parts_) Visit(source.data_set()->ChunkOf(part), sample);
     }
   }
   ++walked_;
+}
+
+void CacheReadAhead::Visit(const ChunkRef& ref, const SampleRef& sample) {
+  if (ref.shard == nullptr) return;
+  const auto [visit, is_new] = visits_.try_emplace(ref);
+  visit->second.last_step = walked_;
+  if (!is_new) return;
+  visit->second.set = sample.set;
+  visit->second.id = sample.id;
+  visit->second.told = Clock::now();
+  cache_->Expect(ref, TimeUntil(walked_ - stray_));
 }
 
 void CacheReadAhead::FinishVisits() {
   const int64_t step = step_;
   const TimePoint now = Clock::now();
   for (auto it = visits_.begin(); it != visits_.end();) {
-    Visit& visit = it->second;
+    OpenVisit& visit = it->second;
     // In an open window a chunk comes again within so many steps.
     const int64_t seen = std::min(options_.end_step, visit.last_step + gap_);
     if (!ending_ && (visit.last_step + stray_ >= step || walked_ < seen)) {

@@ -37,9 +37,9 @@ class CacheReadAhead {
 
  private:
   // A chunk between the first and the last row of its window.
-  struct Visit {
+  struct OpenVisit {
     int set = 0;
-    uint64_t id = 0;  // a sample of it
+    uint64_t id = 0;  // a sample that has parts in it
     int64_t last_step = 0;
     TimePoint told;
   };
@@ -49,6 +49,8 @@ class CacheReadAhead {
   void Run();
   // All rows of the next step that is to be looked at.
   void WalkStep();
+  // The chunk is needed by the sample in the step that is walked.
+  void Visit(const ChunkRef& ref, const SampleRef& sample);
   void FinishVisits();
   Duration TimeUntil(int64_t step) const;
   void Report();
@@ -57,7 +59,7 @@ class CacheReadAhead {
   const SampleMix& mix_;
   const SampleOrder& order_;
   const std::unique_ptr<ChunkCache> cache_;
-  // Any slot's: whose rows this node's other processes read is not known here.
+  // Whose rows this machine's processes read, by slot.
   const std::vector<bool> of_slot_;
   // Steps between two rows of a chunk in its window, at most; steps by which rows may come before or after the order's place
   // for them (data.batcher; data.balance moves too few rows to count); steps that are walked ahead.
@@ -69,7 +71,8 @@ class CacheReadAhead {
   std::atomic<int64_t> step_;
   // The thread's own.
   int64_t walked_;
-  std::unordered_map<ChunkRef, Visit, ChunkRefHash> visits_;
+  std::unordered_map<ChunkRef, OpenVisit, ChunkRefHash> visits_;
+  std::vector<int64_t> parts_;
   TimePoint reported_ = start_;
   bool ending_ = false;
 

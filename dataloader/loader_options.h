@@ -44,6 +44,8 @@ struct LoaderOptions {
   int vocab_size = 0;
   // This consumer's slots, rising.
   std::vector<int> slots;
+  // The slots of all consumers of this machine, which share data.cache_dir; empty: those of the whole run.
+  std::vector<int> node_slots;
   int64_t first_step = 0;
   int64_t end_step = 0;
   // Micro-batches from first_step on that the consumer has already: a loader that takes over begins behind them.

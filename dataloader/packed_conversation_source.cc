@@ -151,6 +151,11 @@ class PackedConversationSource : public SampleSource {
                 {"segment_at", FieldType::kI32, {conversations_.options.context_length}},
                 {"image_at", FieldType::kI32, {conversations_.options.pictures}}} {}
 
+  DataSet* data_set() const override { return conversations_.set.get(); }
+  void AppendParts(int64_t id, std::vector<int64_t>* parts) const override {
+    const ConversationPacks::View pack = packs_.Find(id);
+    for (const PackMember& member : pack.members) parts->push_back(pack.first_id + member.sample);
+  }
   std::vector<uint64_t> ShardSizes() const override { return packs_.ShardSizes(); }
   int64_t num_samples() const override { return packs_.num_packs(); }
   const std::string& manifest_hash() const override { return packs_.fingerprint(); }

@@ -61,8 +61,10 @@ class SampleSource {
   virtual const std::vector<FieldSpec>& fields() const = 0;
   virtual std::unique_ptr<SampleCook> NewCook() const = 0;
   virtual StatusOr<EvalSample> ReadRaw(int64_t id) const = 0;
-  // The shards that the samples lie in, one after the other; nullptr: they lie elsewhere.
+  // The shards that what the samples are made of lies in; nullptr: it lies elsewhere.
   virtual DataSet* data_set() const { return nullptr; }
+  // Appends what sample `id` is made of, as ids of data_set().
+  virtual void AppendParts(int64_t id, std::vector<int64_t>* parts) const { parts->push_back(id); }
 };
 
 // Opens shards and vocabulary. Errors: NotFound, Corruption, InvalidArgument: name the shard or the recipe's field.

@@ -15,10 +15,35 @@
 #include "cluster/config/recipe_hash.h"
 #include "dataloader/recipe_options.h"
 #include "models/registry.h"
+#include "parallel/data/slots.h"
 #include "worker/init_from.h"
 #include "worker/rank_device.h"
 
 namespace weft {
+namespace {
+
+// "10.0.0.7:4711" -> "10.0.0.7".
+std::string_view HostOf(std::string_view endpoint) {
+  return endpoint.substr(0, endpoint.find_last_of(':'));
+}
+
+// The slots of all ranks whose endpoints are on the host of this rank's.
+StatusOr<std::vector<int>> SlotsOfNode(const control::Start& start, const Recipe& recipe,
+                                       SlotOrder order) {
+  std::set<int> slots;
+  if (start.rank() >= start.endpoints_size()) return std::vector<int>();
+  WEFT_ASSIGN_OR_RETURN(const ParallelDims dims, MakeParallelDims(recipe));
+  const Mesh mesh(dims);
+  for (int rank = 0; rank < start.endpoints_size(); ++rank) {
+    if (HostOf(start.endpoints(rank)) != HostOf(start.endpoints(start.rank()))) continue;
+    const std::vector<int> own =
+        OwnSlots(recipe.batch().slots(), dims.dp, mesh.CoordinateOf(rank).dp, order);
+    slots.insert(own.begin(), own.end());
+  }
+  return std::vector<int>(slots.begin(), slots.end());
+}
+
+}  // namespace
 
 StatusOr<std::unique_ptr<Session>> Session::Create(const control::Start& start,
                                                    const control::Token& token, Listener* listener,
@@ -34,6 +59,8 @@ StatusOr<std::unique_ptr<Session>> Session::Create(const control::Start& start,
   WEFT_ASSIGN_OR_RETURN(session->device_, OpenRankDevice(session->recipe_, start.gpu()));
   WEFT_RETURN_IF_ERROR(session->Connect(start, token, listener));
   WEFT_RETURN_IF_ERROR(session->BuildModel());
+  WEFT_ASSIGN_OR_RETURN(session->node_slots_,
+                        SlotsOfNode(start, session->recipe_, session->parallel().slot_order()));
   WEFT_RETURN_IF_ERROR(session->Restore(start, fs));
   return session;
 }
@@ -165,6 +192,7 @@ LoaderOptions Session::MakeLoaderOptions() const {
   WEFT_CHECK(of_recipe.ok()) << of_recipe.status();
   LoaderOptions options = std::move(*of_recipe);
   options.slots = state_->parallel().slots();
+  options.node_slots = node_slots_;
   options.end_step = recipe_.steps();
   return options;
 }

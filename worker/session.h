@@ -75,6 +75,8 @@ class Session {
   int world_size_ = 1;
   int64_t first_step_ = 0;
   std::optional<LoaderSeat> seat_;
+  // Of the ranks on this machine.
+  std::vector<int> node_slots_;
   std::string recipe_hash_;
 
   ModelSpec spec_;

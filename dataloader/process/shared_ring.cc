@@ -117,6 +117,7 @@ LoaderRequest ToRequest(const LoaderOptions& options) {
   request.set_pictures(options.pictures);
   request.set_vocab_size(options.vocab_size);
   for (const int slot : options.slots) request.add_slots(slot);
+  for (const int slot : options.node_slots) request.add_node_slots(slot);
   request.set_first_step(options.first_step);
   request.set_end_step(options.end_step);
   request.set_all_fields(!options.fields.has_value());
@@ -138,6 +139,7 @@ LoaderOptions ToOptions(const LoaderRequest& request) {
   options.pictures = request.pictures();
   options.vocab_size = request.vocab_size();
   options.slots.assign(request.slots().begin(), request.slots().end());
+  options.node_slots.assign(request.node_slots().begin(), request.node_slots().end());
   options.first_step = request.first_step();
   options.end_step = request.end_step();
   if (!request.all_fields())

@@ -248,6 +248,43 @@ TEST_F(CacheTest, ServesAnyOrderOfAnyShards) {
   EXPECT_EQ(after, before);
 }
 
+// Rows that are packed of several samples.
+TEST_F(CacheTest, ServesTheMembersOfRows) {
+  auto samples = MakeSamples(0, 150, 20);
+  for (auto& [key, members] : samples) {
+    members["json"] = R"({"conversations": [{"from": "human", "value": "<image>\nIt?"},)"
+                      R"({"from": "gpt", "value": "A )" +
+                      key + "\"}]}";
+  }
+  WriteShard(Path("a.tar"), samples);
+  WriteShard(Path("b.tar"), MakeSamples(0, 1, 20));
+  const auto vocabulary = BpeTrainer(BpeStyle::kLlava).Train(BpeFixedEntries(BpeStyle::kLlava));
+  ASSERT_TRUE(vocabulary.ok());
+  WriteBytes(Path("vocab.txt"), *vocabulary);
+  LoaderOptions rows = options_;
+  rows.family = SampleFamily::kConversation;
+  rows.patches = 4;
+  rows.pictures = 3;
+  rows.context_length = 160;
+  rows.data.mutable_conversation()->set_version(ConversationRecipe::V1);
+  rows.data.mutable_conversation()->set_system("");
+  rows.data.mutable_conversation()->set_pack(true);
+  rows.data.clear_train_shards();
+  rows.data.add_train_shards(Path("a.tar"));
+  WriteIndexes();
+  Digest plain;
+  Read(rows, &plain);
+  rows.data.set_cache_dir(Path("cache"));
+  Digest digest;
+  Read(rows, &digest);
+  EXPECT_EQ(digest, plain);
+  EXPECT_EQ(Entries().size(), 25U);  // of 6 samples
+  WipeShards();
+  digest.clear();
+  Read(rows, &digest);
+  EXPECT_EQ(digest, plain);
+}
+
 TEST_F(CacheTest, WhatBecomesOfTheDiskEndsNoRun) {
   // The folder goes, chunk by chunk and whole, while the run reads.
   LoaderOptions options = Cached();
