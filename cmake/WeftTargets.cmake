@@ -135,8 +135,8 @@ function(weft_test)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
   endif()
-  if(WEFT_SANITIZE)
-    math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 5")
+  if(WEFT_SANITIZE) # it takes about that much longer
+    math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 10")
   endif()
   if(NOT arg_PROCESSORS)
     set(arg_PROCESSORS 1)
@@ -145,8 +145,9 @@ function(weft_test)
     set(arg_LABELS unit)
   endif()
   # ctest runs as many tests as there are cores, so each gets one thread. LibTorch is not built with ASan: the checks
-  # that need whole-program instrumentation are off.
-  set(environment OMP_NUM_THREADS=1 UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=second_deadlock_stack=1
+  # that need whole-program instrumentation are off. Tests fork a loader from a process with threads (die_after_fork).
+  set(environment OMP_NUM_THREADS=1 UBSAN_OPTIONS=print_stacktrace=1
+                  TSAN_OPTIONS=second_deadlock_stack=1:die_after_fork=0
                   ASAN_OPTIONS=detect_container_overflow=0:detect_odr_violation=0:alloc_dealloc_mismatch=0)
   gtest_discover_tests(
     ${arg_NAME}

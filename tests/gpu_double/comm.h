@@ -1,4 +1,7 @@
-// A communicator of the NCCL double.
+// A communicator of the NCCL double: its state, and what every call of the C interface (nccl_double.cc) asks and begins first.
+// Joining, launching and aborting have files of their own.
+//
+// Thread rule: a communicator's mutex guards what says so; the rest is the calling thread's.
 #pragma once
 
 #include <nccl.h>
@@ -86,3 +89,20 @@ struct ncclComm {
   uint64_t sends[weft::testing::kMostRanks] = {};
   uint64_t receives[weft::testing::kMostRanks] = {};
 };
+
+namespace weft::testing {
+
+// Never freed, so that a use after the abort is seen for what it is.
+ncclComm* NewComm();
+std::vector<ncclComm*> CommsOfDevice(int device);
+
+// Notes it; what ncclGetLastError says without a communicator.
+ncclResult_t Breach(const std::string& what);
+std::string LastBreach();
+// Whether `what` may be called now.
+ncclResult_t CheckUsable(ncclComm* comm, const std::string& what);
+// Begins what GetAsyncError will do; a blocking communicator has it done here.
+ncclResult_t Begin(ncclComm* comm, const std::string& what,
+                   std::function<std::optional<ncclResult_t>()> progress);
+
+}  // namespace weft::testing

@@ -44,8 +44,8 @@ struct StreamWork {
 // Puts it behind what is on the stream; notes a breach for each access that another stream's work may collide with. Returns
 // the work's place on the stream.
 uint64_t Enqueue(cudaStream_t stream, StreamWork work);
-// The same for what the host does itself, now.
-void CheckHostAccess(const std::string& what, const Access& access);
+// The same for what the host does itself, now. False: it breaks the contract, and had better not be done.
+bool CheckHostAccess(const std::string& what, const Access& access);
 // The accesses at this place of the stream are over, whether anybody waited or not (the operation was aborted).
 void ForgetAccesses(int stream, uint64_t place);
 
