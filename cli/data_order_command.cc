@@ -190,11 +190,13 @@ Status AddStep(int64_t step, Places* places, OrderProof* proof, Kinds* kinds) {
 void PrintProof(const OrderProof& proof) {
   for (size_t i = 0; i < proof.sets().size(); ++i) {
     const OrderProof::Epochs& epochs = proof.epochs(i);
-    std::printf("set %s: each of %llu samples comes exactly once in each of %zu epochs",
-                proof.sets()[i].name.c_str(),
-                static_cast<unsigned long long>(proof.sets()[i].samples), epochs.whole.size());
-    if (!epochs.whole.empty()) {
-      std::printf(" (%llu to %llu)", static_cast<unsigned long long>(*epochs.whole.begin()),
+    std::printf("set %s: ", proof.sets()[i].name.c_str());
+    if (epochs.whole.empty()) {
+      std::printf("no whole epoch");
+    } else {
+      std::printf("each of %llu samples comes exactly once in each of %zu epochs (%llu to %llu)",
+                  static_cast<unsigned long long>(proof.sets()[i].samples), epochs.whole.size(),
+                  static_cast<unsigned long long>(*epochs.whole.begin()),
                   static_cast<unsigned long long>(*epochs.whole.rbegin()));
     }
     for (const auto& [number, epoch] : epochs.open) {

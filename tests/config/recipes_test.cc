@@ -129,6 +129,12 @@ TEST(Recipes, LlavaOfThePaper) {
     EXPECT_EQ(model.dropout(), 0);
     EXPECT_EQ(GlobalBatch(recipe), stage == 1 ? 256 : 128);
     EXPECT_EQ(recipe.trainable_size(), stage);
+    // group_by_modality_length; the run ends with a bucket.
+    const BatcherRecipe& batcher = recipe.data().batcher();
+    EXPECT_EQ(batcher.group(), stage == 1 ? BatcherRecipe::NONE : BatcherRecipe::PICTURES);
+    EXPECT_EQ(stage == 1 ? 0 : recipe.steps() % (batcher.bucket() / GlobalBatch(recipe)), 0);
+    EXPECT_EQ(stage == 1 ? 0 : batcher.bucket() % GlobalBatch(recipe), 0);
+    EXPECT_EQ(recipe.data().balance().group() > 0, stage == 2);
     EXPECT_EQ(recipe.optimizer().lr(), stage == 1 ? 1e-3 : 2e-5);
     EXPECT_EQ(recipe.optimizer().beta2(), 0.999);
     EXPECT_EQ(recipe.optimizer().eps(), 1e-8);

@@ -190,7 +190,7 @@ TEST_F(DataOrder, ProvesEachSetAndEpoch) {
   // From the middle: epochs that began before are open.
   const auto [late, rest] = Run({"--prove", "--step", "11", "--steps", "3"});
   EXPECT_EQ(late, 0);
-  EXPECT_THAT(rest, HasSubstr("in each of 0 epochs; "));
+  EXPECT_THAT(rest, HasSubstr("set seen: no whole epoch; "));
 }
 
 }  // namespace
