@@ -135,7 +135,7 @@ function(weft_test)
   if(NOT arg_TIMEOUT)
     set(arg_TIMEOUT 120)
   endif()
-  if(WEFT_SANITIZE) # it takes about that much longer
+  if(WEFT_SANITIZE) # as tests/support/sanitizers.h
     math(EXPR arg_TIMEOUT "${arg_TIMEOUT} * 10")
   endif()
   if(NOT arg_PROCESSORS)

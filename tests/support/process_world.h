@@ -21,6 +21,7 @@
 #include "cluster/base/clock.h"
 #include "cluster/base/status.h"
 #include "cluster/comm/communicator.h"
+#include "tests/support/sanitizers.h"
 
 namespace weft::testing {
 
@@ -59,7 +60,7 @@ class ProcessWorld {
   struct Options {
     int size = 2;
     // For everything; ranks that still run then are killed (DeadlineExceeded).
-    Duration timeout = std::chrono::seconds(60);
+    Duration timeout = std::chrono::seconds(60 * kTimeScale);
     bool shared_memory = true;
   };
   using Body = std::function<StatusOr<std::string>(RankProcess&)>;
