@@ -117,6 +117,7 @@ std::shared_ptr<const CacheEntry> ChunkCache::Reopen(const ChunkRef& ref, const 
 void ChunkCache::Expect(const ChunkRef& ref, Duration first_use) {
   MutexLock lock(mutex_);
   const auto [found, is_new] = chunks_.try_emplace(ref);
+  found->second.next_use.reset();
   if (!is_new) return;
   found->second.first_use = Clock::now() + first_use;
   queue_.push_back(ref);
@@ -140,6 +141,10 @@ void ChunkCache::Finish(const ChunkRef& ref, Duration next_use) {
     MutexLock lock(mutex_);
     const auto found = chunks_.find(ref);
     if (found == chunks_.end()) return;
+    if (found->second.stage == Stage::kFetching) {
+      found->second.next_use = Clock::now() + next_use;
+      return;
+    }
     if (found->second.stage == Stage::kThere) key = found->second.key;
     Close(&found->second);
     chunks_.erase(found);
@@ -219,6 +224,12 @@ void ChunkCache::Fetch(const ChunkRef& ref, std::string* buffer) {
   chunk.stage = fetched.entry ? Stage::kThere : Stage::kDirect;
   chunk.retry = Clock::now() + fetched.retry;
   if (fetched.entry) chunk.file_number = fetched.entry->file_number();
+  if (!chunk.next_use) return;
+  const Duration next_use = *chunk.next_use - Clock::now();
+  chunks_.erase(found);
+  mutex_.Unlock();
+  if (fetched.entry) disk_->Touch(key, std::max(Duration(0), next_use));
+  mutex_.Lock();
 }
 
 ChunkCache::Fetched ChunkCache::TryFetch(const ChunkRef& ref, const std::string& key,

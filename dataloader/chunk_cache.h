@@ -96,6 +96,8 @@ class ChunkCache {
     Stage stage = Stage::kExpected;
     std::string key;
     TimePoint first_use;
+    // kFetching: its window was over before it came; the next one begins then.
+    std::optional<TimePoint> next_use;
     // kDirect: when it is worth another try.
     TimePoint retry;
     // kThere: the file that was found whole; and open, if it is in open_.
