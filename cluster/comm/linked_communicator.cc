@@ -7,44 +7,11 @@
 
 #include "cluster/base/logging.h"
 #include "cluster/comm/collectives.h"
+#include "cluster/comm/pending_work.h"
 #include "cluster/comm/progress_thread.h"
 
 namespace weft {
 namespace {
-
-class LinkedWork : public Work {
- public:
-  LinkedWork(ProgressThread* thread, std::shared_ptr<OpState> state, Duration timeout)
-      : thread_(thread), state_(std::move(state)), timeout_(timeout) {}
-
-  Status Wait() override {
-    const TimePoint deadline = Clock::now() + timeout_;
-    MutexLock lock(state_->mutex);
-    while (!state_->done && Clock::now() < deadline)
-      state_->changed.WaitUntil(state_->mutex, deadline);
-    if (!state_->done) {
-      state_->mutex.Unlock();
-      thread_->DeadlinePassed(*state_, timeout_);
-      state_->mutex.Lock();
-    }
-    // The thread lets go of the buffers within moments of a failure.
-    while (!state_->done)
-      state_->changed.WaitUntil(state_->mutex, Clock::now() + std::chrono::seconds(1));
-    return state_->status;
-  }
-
-  bool Done() override {
-    MutexLock lock(state_->mutex);
-    return state_->done;
-  }
-  const std::string& name() const override { return state_->identity.name; }
-  uint64_t sequence() const override { return state_->identity.sequence; }
-
- private:
-  ProgressThread* const thread_;
-  const std::shared_ptr<OpState> state_;
-  const Duration timeout_;
-};
 
 class LinkedCommunicator : public Communicator {
  public:
@@ -203,17 +170,15 @@ WorkPtr LinkedCommunicator::SubmitMessage(const Message& message, uint64_t seque
 WorkPtr LinkedCommunicator::Submit(Operation operation, const char* verb, size_t bytes,
                                    const OpOptions& options) {
   const std::shared_ptr<OpState> state = operation.state;
-  const std::string named = options.name.empty() ? verb : verb + (" " + options.name);
-  state->what = named + " #" + std::to_string(state->identity.sequence);
-  if (recorder_ != nullptr) {
-    const Message& message = operation.message;
-    const bool sends = message.direction == Message::Direction::kSend;
-    const std::string peer =
-        message.peer < 0 ? "" : (sends ? " to " : " from ") + members_.Name(message.peer);
-    state->record = recorder_->Enqueued(named + peer, state->identity.sequence, bytes, group_);
-  }
+  const Message& message = operation.message;
+  const bool sends = message.direction == Message::Direction::kSend;
+  const std::string peer =
+      message.peer < 0 ? "" : (sends ? " to " : " from ") + members_.Name(message.peer);
+  DescribeOperation(verb, peer, bytes, group_, recorder_, state.get());
   thread_.Submit(std::move(operation));
-  return std::make_unique<LinkedWork>(&thread_, state, options.timeout);
+  return MakePendingWork(state, options.timeout, [this](const OpState& late, Duration timeout) {
+    thread_.DeadlinePassed(late, timeout);
+  });
 }
 
 }  // namespace

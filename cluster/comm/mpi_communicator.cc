@@ -10,6 +10,7 @@
 #include "cluster/comm/mpi_collectives.h"
 #include "cluster/comm/mpi_process.h"
 #include "cluster/comm/mpi_queue.h"
+#include "cluster/comm/pending_work.h"
 
 namespace weft {
 namespace {
@@ -19,39 +20,6 @@ using mpi::Frame;
 using mpi::Process;
 using mpi::QueuedOperation;
 using mpi::Steps;
-
-class MpiWork : public Work {
- public:
-  MpiWork(mpi::Queue* queue, std::shared_ptr<OpState> state, Duration timeout)
-      : queue_(queue), state_(std::move(state)), timeout_(timeout) {}
-
-  Status Wait() override {
-    const TimePoint deadline = Clock::now() + timeout_;
-    MutexLock lock(state_->mutex);
-    while (!state_->done && Clock::now() < deadline)
-      state_->changed.WaitUntil(state_->mutex, deadline);
-    if (!state_->done) {
-      state_->mutex.Unlock();
-      queue_->DeadlinePassed(*state_, timeout_);
-      state_->mutex.Lock();
-    }
-    // The thread lets go of the buffers within moments of a failure.
-    while (!state_->done)
-      state_->changed.WaitUntil(state_->mutex, Clock::now() + std::chrono::seconds(1));
-    return state_->status;
-  }
-  bool Done() override {
-    MutexLock lock(state_->mutex);
-    return state_->done;
-  }
-  const std::string& name() const override { return state_->identity.name; }
-  uint64_t sequence() const override { return state_->identity.sequence; }
-
- private:
-  mpi::Queue* const queue_;
-  const std::shared_ptr<OpState> state_;
-  const Duration timeout_;
-};
 
 class MpiCommunicator : public Communicator {
  public:
@@ -230,12 +198,11 @@ WorkPtr MpiCommunicator::SubmitMessage(const Message& message, uint64_t sequence
 WorkPtr MpiCommunicator::Submit(QueuedOperation operation, const std::string& verb,
                                 const std::string& peer, size_t bytes, const OpOptions& options) {
   const std::shared_ptr<OpState> state = operation.state;
-  const std::string named = options.name.empty() ? verb : verb + " " + options.name;
-  state->what = named + " #" + std::to_string(state->identity.sequence);
-  if (recorder_ != nullptr)
-    state->record = recorder_->Enqueued(named + peer, state->identity.sequence, bytes, group_);
+  DescribeOperation(verb, peer, bytes, group_, recorder_, state.get());
   queue_.Submit(std::move(operation));
-  return std::make_unique<MpiWork>(&queue_, state, options.timeout);
+  return MakePendingWork(state, options.timeout, [this](const OpState& late, Duration timeout) {
+    queue_.DeadlinePassed(late, timeout);
+  });
 }
 
 // ---------------------------------------------------------------- connecting

@@ -81,30 +81,14 @@ void Queue::Submit(QueuedOperation operation) {
 
 std::string Queue::CurrentOperation() const {
   MutexLock lock(mutex_);
-  return CurrentOperationLocked();
-}
-
-std::string Queue::CurrentOperationLocked() const {
-  std::string text;
-  for (const UnderWay& one : under_way_) {
-    if (!text.empty()) text += "; ";
-    text += one.state->what;
-    if (!one.waiting_for.empty()) text += ", waiting for " + one.waiting_for;
-  }
-  return text;
+  return Describe(under_way_);
 }
 
 void Queue::DeadlinePassed(const OpState& state, Duration timeout) {
-  std::string message = state.what + ": not done after " + HumanSeconds(ToSeconds(timeout));
+  std::string message;
   {
     MutexLock lock(mutex_);
-    const auto own = std::find_if(under_way_.begin(), under_way_.end(),
-                                  [&](const UnderWay& one) { return one.state.get() == &state; });
-    if (own != under_way_.end()) {
-      if (!own->waiting_for.empty()) message += ", waiting for " + own->waiting_for;
-    } else if (!under_way_.empty()) {
-      message += "; still under way before it: " + CurrentOperationLocked();
-    }
+    message = DescribeDeadline(under_way_, state, timeout);
   }
   process_->Fail(DeadlineExceeded(message));
 }
@@ -302,7 +286,7 @@ void Queue::Begin(const std::shared_ptr<OpState>& state, std::string waiting_for
 void Queue::End(OpState& state, const Status& status) {
   {
     MutexLock lock(mutex_);
-    std::erase_if(under_way_, [&](const UnderWay& one) { return one.state.get() == &state; });
+    Remove(state, &under_way_);
   }
   if (recorder_ != nullptr) recorder_->Ended(state.record, status.ok());
   state.Finish(status);

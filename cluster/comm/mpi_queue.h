@@ -23,6 +23,7 @@
 #include "cluster/comm/mpi_collectives.h"
 #include "cluster/comm/mpi_process.h"
 #include "cluster/comm/operation.h"
+#include "cluster/comm/under_way.h"
 
 namespace weft::mpi {
 
@@ -89,10 +90,6 @@ class Queue : public Poller {
   void EndAll(const Status& reason) override;
 
  private:
-  struct UnderWay {
-    std::shared_ptr<OpState> state;
-    std::string waiting_for;
-  };
   struct Lane {
     std::deque<QueuedOperation> queue;
     std::optional<Requests> head;  // of queue.front()
@@ -118,7 +115,6 @@ class Queue : public Poller {
 
   void Begin(const std::shared_ptr<OpState>& state, std::string waiting_for);
   void End(OpState& state, const Status& status);
-  std::string CurrentOperationLocked() const WEFT_REQUIRES(mutex_);
 
   const std::shared_ptr<Process> process_;
   const MPI_Comm comm_;

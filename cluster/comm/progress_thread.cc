@@ -66,30 +66,14 @@ Status ProgressThread::failure() const {
 
 std::string ProgressThread::CurrentOperation() const {
   MutexLock lock(mutex_);
-  return CurrentOperationLocked();
-}
-
-std::string ProgressThread::CurrentOperationLocked() const {
-  std::string text;
-  for (const UnderWay& one : under_way_) {
-    if (!text.empty()) text += "; ";
-    text += one.state->what;
-    if (!one.waiting_for.empty()) text += ", waiting for " + one.waiting_for;
-  }
-  return text;
+  return Describe(under_way_);
 }
 
 void ProgressThread::DeadlinePassed(const OpState& state, Duration timeout) {
-  std::string message = state.what + ": not done after " + HumanSeconds(ToSeconds(timeout));
+  std::string message;
   {
     MutexLock lock(mutex_);
-    const auto own = std::find_if(under_way_.begin(), under_way_.end(),
-                                  [&](const UnderWay& one) { return one.state.get() == &state; });
-    if (own != under_way_.end()) {
-      if (!own->waiting_for.empty()) message += ", waiting for " + own->waiting_for;
-    } else if (!under_way_.empty()) {
-      message += "; still under way before it: " + CurrentOperationLocked();
-    }
+    message = DescribeDeadline(under_way_, state, timeout);
   }
   Fail(DeadlineExceeded(message), -1);
 }
@@ -214,7 +198,7 @@ void ProgressThread::Begin(const std::shared_ptr<OpState>& state) {
 void ProgressThread::End(OpState& state, const Status& status) {
   {
     MutexLock lock(mutex_);
-    std::erase_if(under_way_, [&](const UnderWay& one) { return one.state.get() == &state; });
+    Remove(state, &under_way_);
     --outstanding_;
   }
   if (recorder_ != nullptr) recorder_->Ended(state.record, status.ok());

@@ -28,6 +28,7 @@
 #include "cluster/comm/lanes.h"
 #include "cluster/comm/members.h"
 #include "cluster/comm/operation.h"
+#include "cluster/comm/under_way.h"
 
 namespace weft {
 
@@ -51,16 +52,11 @@ class ProgressThread {
   void DeadlinePassed(const OpState& state, Duration timeout);
 
  private:
-  struct UnderWay {
-    std::shared_ptr<OpState> state;
-    std::string waiting_for;  // "ranks 1, 2"; "": it has not slept yet
-  };
   using PeerIsNeeded = std::function<bool(int peer)>;
 
   // `lost_rank`: in the world; -1: none.
   void Fail(const Status& reason, int lost_rank);
   void FailLocked(const Status& reason, int lost_rank) WEFT_REQUIRES(mutex_);
-  std::string CurrentOperationLocked() const WEFT_REQUIRES(mutex_);
 
   // On the thread.
   void ThreadMain();
