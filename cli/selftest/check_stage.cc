@@ -12,10 +12,19 @@ namespace {
 StatusOr<std::vector<SelftestRow>> Checks(const SelftestOptions& options) {
   std::vector<std::string> args = {"selftest", "checks",     "--device", SelftestDevice(options),
                                    "--json",   "checks.json"};
-  std::vector<std::string> recipes = {"clip/tiny", "roberta/tiny", "llava/tiny_stage2"};
-  if (options.quick) recipes.resize(1);
-  for (const std::string& name : recipes) {
-    WEFT_ASSIGN_OR_RETURN(args.emplace_back(), WriteSelftestRecipe(options, name, {}));
+  struct Model {
+    std::string recipe;
+    std::vector<std::string> overrides;
+  };
+  std::vector<Model> models = {
+      {"clip/tiny", {}},
+      {"roberta/tiny", {}},
+      {"llava/tiny_stage2", {}},
+      {"llava/tiny_stage2", {"name=llava-tiny-packed", "data.conversation.pack=true"}}};
+  if (options.quick) models.resize(1);
+  for (const Model& model : models) {
+    WEFT_ASSIGN_OR_RETURN(args.emplace_back(),
+                          WriteSelftestRecipe(options, model.recipe, model.overrides));
   }
   const Status run = RunSelftestProgram(options, "checks", "weft-worker", args);
   const StatusOr<nlohmann::json> report = ReadSelftestJson(options, "checks.json");

@@ -70,7 +70,7 @@ StatusOr<std::string> WriteSelftestRecipe(const SelftestOptions& options, const 
   WEFT_ASSIGN_OR_RETURN(const LoadedRecipe loaded,
                         LoadRecipe({.path = JoinPath(options.recipe_dir, name + ".textproto"),
                                     .overrides = overrides}));
-  std::string file = name + ".recipe";
+  std::string file = name + "-" + loaded.recipe.name() + ".recipe";
   std::replace(file.begin(), file.end(), '/', '-');
   const std::string path = JoinPath(options.work_dir, file);
   WEFT_RETURN_IF_ERROR(

@@ -1,12 +1,14 @@
 #include "worker/selftest/kernel_checks.h"
 
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/ne.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <string>
 
+#include "models/layers/attention.h"
 #include "models/layers/dropout.h"
 #include "models/layers/embedding.h"
 #include "parallel/engine/parameter.h"
@@ -62,11 +64,53 @@ SelfCheck CheckEmbedding(const ComputeDevice& device) {
       0};
 }
 
+// Two packed rows of 256 tokens: segments of 100 and 61 with padding behind them, and one that fills its row.
+at::Tensor SegmentAt() {
+  at::Tensor segment_at = at::arange(256, at::kInt).repeat({2, 1});
+  segment_at[0].narrow(0, 0, 100).fill_(0);
+  segment_at[0].narrow(0, 100, 61).fill_(100);
+  segment_at[1].fill_(0);
+  return segment_at;
+}
+
+// Output and gradients of attention over segments, one after the other in fp64; nobody reads what padding gets.
+at::Tensor AttendSegments(const ComputeDevice& device, at::ScalarType type) {
+  const auto input = [&](int64_t heads, double scale) {
+    return device.ToDevice(Numbers(2 * 256 * heads, 64).mul_(scale).view({2, 256, heads, 64}))
+        .to(type)
+        .requires_grad_(true);
+  };
+  const at::Tensor q = input(8, 1);
+  const at::Tensor k = input(2, 0.7);
+  const at::Tensor v = input(2, 1.3);
+  AttendOptions options;
+  options.causal = true;
+  options.segment_at = device.ToDevice(SegmentAt());
+  options.segments = CountSegments(SegmentAt());
+  at::Tensor dy = device.ToDevice(Numbers(2 * 256 * 8, 64).view({2, 256, 8, 64})).to(type);
+  dy[0].narrow(0, 161, 95).zero_();
+  at::Tensor y = Attend(q, k, v, {}, options);
+  y.backward(dy);
+  y = y.detach().clone();
+  y[0].narrow(0, 161, 95).zero_();
+  const auto wide = [&](const at::Tensor& x) { return device.ToHost(x).to(at::kDouble).flatten(); };
+  return at::cat({wide(y), wide(q.grad()), wide(k.grad()), wide(v.grad())});
+}
+
+SelfCheck CheckSegments(const ComputeDevice& device, at::ScalarType type, double limit) {
+  const at::Tensor expected = AttendSegments(ComputeDevice(), at::kDouble);
+  const at::Tensor error = AttendSegments(device, type).sub_(expected);
+  return {std::string("attention of packed rows, ") + c10::toString(type),
+          "output and gradients against the CPU in fp64",
+          error.norm().item<double>() / expected.norm().item<double>(), limit};
+}
+
 }  // namespace
 
 std::vector<SelfCheck> CheckKernels(const ComputeDevice& device) {
-  return {CheckDropout(device, at::kDouble), CheckDropout(device, at::kFloat),
-          CheckDropout(device, at::kBFloat16), CheckEmbedding(device)};
+  return {CheckDropout(device, at::kDouble),       CheckDropout(device, at::kFloat),
+          CheckDropout(device, at::kBFloat16),     CheckEmbedding(device),
+          CheckSegments(device, at::kFloat, 1e-5), CheckSegments(device, at::kBFloat16, 2e-2)};
 }
 
 }  // namespace weft
