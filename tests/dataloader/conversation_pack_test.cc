@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 
+#include "cli/data_command.h"
 #include "cluster/base/hash.h"
 #include "dataloader/bpe_trainer.h"
 #include "dataloader/loader.h"
@@ -376,6 +377,10 @@ class PackedLoaderTest : public ConversationPacksTest {
       EXPECT_EQ(labels[begin], kIgnoreLabel);
       int end = begin;
       while (end < kRow && segment_at[end] == begin) ++end;
+      if (end == begin) {
+        ADD_FAILURE() << "no conversation begins at " << begin;
+        break;
+      }
       const bool seeing =
           got.pictures < kPictures && image_at[got.pictures] >= 0 && image_at[got.pictures] < end;
       if (seeing) {
@@ -511,6 +516,53 @@ TEST_F(PackedLoaderTest, RowsAreMixedAsSamplesAre) {
   }
 }
 
+// The cache is told of the conversations' chunks, not of the rows': all comes from it the second time.
+TEST_F(PackedLoaderTest, RowsAreReadThroughTheCache) {
+  options_.end_step = 16;
+  options_.data.mutable_order()->set_chunk(8);
+  const auto read = [](const LoaderOptions& options) {
+    auto loader = Loader::Open(options);
+    EXPECT_TRUE(loader.ok()) << loader.status();
+    std::vector<uint32_t> crcs;
+    for (int i = 0; i < 32; ++i) {
+      auto batch = (*loader)->Next();
+      EXPECT_TRUE(batch.ok()) << batch.status();
+      if (!batch.ok()) break;
+      uint32_t crc = 0;
+      for (const Field& field : batch->fields)
+        crc = Crc32c(field.bytes.data(), field.bytes.size(), crc);
+      crcs.push_back(crc);
+    }
+    return crcs;
+  };
+  const std::vector<uint32_t> straight = read(options_);
+  // So that the index does not need the shard.
+  const auto file = ShardFile::Open(Path("train.tar"));
+  ASSERT_TRUE(file.ok());
+  ASSERT_TRUE(ShardIndex::BuildWithChecksums(**file)->WriteBeside(**file).ok());
+  options_.data.set_cache_dir(Path("cache"));
+  options_.data.set_cache_bytes(10 << 20);
+  EXPECT_EQ(read(options_), straight);
+  const auto time = std::filesystem::last_write_time(Path("train.tar"));
+  WriteBytes(Path("train.tar"), std::string(std::filesystem::file_size(Path("train.tar")), '\0'));
+  std::filesystem::last_write_time(Path("train.tar"), time);
+  EXPECT_EQ(read(options_), straight);
+}
+
+TEST_F(PackedLoaderTest, ThePlanCountsRows) {
+  const std::string recipe = std::string(WEFT_SOURCE_DIR) + "/recipes/llava/tiny_stage2.textproto";
+  const std::string words = std::to_string(BpeFixedEntries(BpeStyle::kLlava));
+  ::testing::internal::CaptureStdout();
+  const int code = DataCommand(
+      {"plan", recipe, "--nodes", "2", "--set", "data.train_shards=[\"" + Path("train.tar") + "\"]",
+       "--set", "data.vocabulary=" + Path("vocab.txt"), "--set", "model.llava.vocab_size=" + words,
+       "--set", "model.llava.max_length=256", "--set", "data.conversation.pack=true"});
+  const std::string out = ::testing::internal::GetCapturedStdout();
+  EXPECT_EQ(code, 0);
+  EXPECT_NE(out.find("  rows of 120 conversations, "), std::string::npos) << out;
+  EXPECT_NE(out.find("0 conversations are in no row"), std::string::npos) << out;
+}
+
 TEST_F(PackedLoaderTest, CostsAreKnownWithoutReading) {
   const auto source = OpenSampleSource(options_, SampleUse::kTrain);
   ASSERT_TRUE(source.ok()) << source.status();
@@ -554,18 +606,23 @@ TEST_F(PackedLoaderTest, CaptionsThatAreDrawnFitTheirPlace) {
   options_.end_step = 20;
   auto loader = Loader::Open(options_);
   ASSERT_TRUE(loader.ok()) << loader.status();
-  std::set<int> tokens;
+  std::map<int64_t, std::set<int>> tokens;
   for (int i = 0; i < 40; ++i) {
     auto batch = (*loader)->Next();
     ASSERT_TRUE(batch.ok()) << batch.status();
-    const int32_t* at = batch->Find("segment_at")->I32(0);
-    const int32_t* ids = batch->Find("ids")->I32(0);
-    int used = kRow;
-    while (used > 0 && ids[used - 1] == 0) --used;
-    for (int k = 0; k < used; ++k) EXPECT_EQ(ids[at[k]], 1);
-    tokens.insert(used);
+    for (size_t row = 0; row < 4; ++row) {
+      const int32_t* at = batch->Find("segment_at")->I32(row);
+      const int32_t* ids = batch->Find("ids")->I32(row);
+      int used = kRow;
+      while (used > 0 && ids[used - 1] == 0) --used;
+      for (int k = 0; k < used; ++k) EXPECT_EQ(ids[at[k]], 1);
+      tokens[batch->sample_ids[row]].insert(used);
+    }
   }
-  EXPECT_GT(tokens.size(), 5u);
+  // Each epoch draws anew.
+  EXPECT_GT(std::count_if(tokens.begin(), tokens.end(),
+                          [](const auto& row) { return row.second.size() > 1; }),
+            static_cast<int64_t>(tokens.size() / 2));
 }
 
 TEST_F(PackedLoaderTest, WrongOptionsNameTheField) {
