@@ -14,17 +14,18 @@
 
 #include "cluster/base/file_system.h"
 #include "cluster/base/hash.h"
+#include "dataloader/cache_ledger.h"
 
 namespace weft {
 namespace {
 
 constexpr std::string_view kMark = "WEFTCHK1";
-constexpr std::string_view kAccountMark = "WEFTACC1";
 constexpr char kMarkFile[] = ".weft-cache";
 constexpr std::string_view kPart = ".part";
 constexpr std::string_view kEnding = ".chunk";
 constexpr size_t kKeySize = 64;
 constexpr std::chrono::hours kGone{1};
+// Another process holds the lock for as long as it looks through the folder.
 constexpr std::chrono::seconds kLockWait{10};
 // What nobody can take in is not looked for again in a full folder before this has passed.
 constexpr std::chrono::seconds kListAgain{60};
@@ -43,23 +44,6 @@ static_assert(sizeof(Head) == 88);
 bool IsEntryName(std::string_view name) {
   return name.size() == kKeySize + kEnding.size() && name.ends_with(kEnding) &&
          name.substr(0, kKeySize).find_first_not_of("0123456789abcdef") == std::string_view::npos;
-}
-
-std::shared_ptr<const OpenFile> OpenAs(const std::string& path, int flags) {
-  return std::make_shared<const OpenFile>(::open(path.c_str(), flags | O_CLOEXEC, 0600));
-}
-
-bool ReadAllAt(int fd, uint64_t offset, void* out, size_t size) {
-  auto* at = static_cast<char*>(out);
-  while (size > 0) {
-    const ssize_t n = ::pread(fd, at, size, static_cast<off_t>(offset));
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return false;
-    at += n;
-    offset += static_cast<uint64_t>(n);
-    size -= static_cast<size_t>(n);
-  }
-  return true;
 }
 
 bool WriteAll(int fd, std::string_view bytes) {
@@ -84,24 +68,13 @@ WallClock::time_point ToTime(const timespec& time) {
       std::chrono::duration_cast<WallClock::duration>(std::chrono::nanoseconds(time.tv_nsec)));
 }
 
-// Another process holds it for as long as it looks through the folder. A cache may forget: whoever waits too long goes on
-// without it.
-bool Lock(int fd, Duration wait) {
-  const TimePoint deadline = Clock::now() + wait;
-  while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    if (Clock::now() > deadline) return false;
-    ::usleep(1000);
-  }
-  return true;
-}
-
 bool HasMark(int fd) {
   char mark[8];
   return ReadAllAt(fd, 0, mark, sizeof mark) && std::string_view(mark, 8) == kMark;
 }
 
 bool IsOwn(const std::string& path) {
-  const auto file = OpenAs(path, O_RDONLY | O_NOFOLLOW);
+  const auto file = OpenCacheFile(path, O_RDONLY | O_NOFOLLOW);
   return file->fd() < 0 || HasMark(file->fd());
 }
 
@@ -118,57 +91,6 @@ bool PayloadIsWhole(int fd, const Head& head) {
 }
 
 }  // namespace
-
-// What the mark file holds.
-struct DiskCache::Account {
-  char mark[8];
-  uint64_t limit;
-  // Of all entries and of what is in the making: at least.
-  uint64_t bytes;
-  // No entry is needed later; ns since the epoch.
-  int64_t latest;
-  // When the folder was listed last.
-  int64_t listed;
-  uint32_t reserved;
-  uint32_t crc;  // of all before it
-};
-
-// The account, under the folder's lock, written back by Save.
-class DiskCache::Ledger {
- public:
-  explicit Ledger(const DiskCache& cache, Duration wait = kLockWait)
-      : file_(OpenAs(JoinPath(cache.folder_, kMarkFile), O_RDWR)) {
-    if (file_->fd() < 0) {
-      status_ = ErrnoStatus("open the cache " + cache.folder_, errno);
-      return;
-    }
-    locked_ = Lock(file_->fd(), wait);
-    if (!locked_) return;
-    valid_ = ReadAllAt(file_->fd(), 0, &account_, sizeof account_) &&
-             std::string_view(account_.mark, 8) == kAccountMark && account_.crc == Crc();
-  }
-  const Status& status() const { return status_; }
-  bool locked() const { return locked_; }
-  // Whether the account was readable; else all of it is to be set.
-  bool valid() const { return valid_; }
-  Account* account() { return &account_; }
-  void Save() {
-    std::memcpy(account_.mark, kAccountMark.data(), sizeof account_.mark);
-    account_.reserved = 0;
-    account_.crc = Crc();
-    // Where this fails, the next reader finds no account and lists the folder.
-    if (::pwrite(file_->fd(), &account_, sizeof account_, 0) < 0) return;
-  }
-
- private:
-  uint32_t Crc() const { return Crc32c(&account_, offsetof(Account, crc)); }
-
-  std::shared_ptr<const OpenFile> file_;
-  Status status_;
-  bool locked_ = false;
-  bool valid_ = false;
-  Account account_ = {};
-};
 
 Status CacheEntry::ReadAt(uint64_t offset, size_t size, void* out) const {
   if (offset + size <= bytes_ && ReadAllAt(file_->fd(), sizeof(Head) + offset, out, size))
@@ -192,21 +114,16 @@ StatusOr<std::unique_ptr<DiskCache>> DiskCache::Open(const std::string& folder,
     }
     WEFT_RETURN_IF_ERROR(fs->MakeDirs(folder));
     if (::chmod(folder.c_str(), 0700) != 0) return ErrnoStatus("chmod " + folder, errno);
-    const auto file = OpenAs(mark, O_WRONLY | O_CREAT);
+    const auto file = OpenCacheFile(mark, O_WRONLY | O_CREAT);
     if (file->fd() < 0) return ErrnoStatus("create " + mark, errno);
   }
-  std::unique_ptr<DiskCache> cache(new DiskCache(folder, std::move(now)));
-  Ledger ledger(*cache);
+  std::unique_ptr<DiskCache> cache(new DiskCache(folder, limit_bytes, std::move(now)));
+  CacheLedger ledger = cache->Ledger(kLockWait);
   WEFT_RETURN_IF_ERROR(ledger.status());
   if (!ledger.locked())
     return DeadlineExceeded("another process holds the lock of the cache " + folder);
-  Account* const account = ledger.account();
-  if (!ledger.valid()) {
-    account->bytes = cache->SweepParts();
-    for (const Entry& entry : cache->List()) account->bytes += entry.bytes;
-    account->latest = INT64_MAX;
-    account->listed = 0;
-  }
+  CacheAccount* const account = ledger.account();
+  if (!ledger.valid()) cache->Recount(account);
   account->limit = limit_bytes;
   if (account->bytes > limit_bytes) cache->Evict(0, WallClock::time_point::max(), account);
   ledger.Save();
@@ -220,6 +137,10 @@ std::string DiskCache::Key(std::string_view address, std::string_view identity, 
   text += " " + std::to_string(identity.size()) + " ";
   text.append(identity);
   return Sha256Hex(text + " " + std::to_string(begin) + " " + std::to_string(end));
+}
+
+CacheLedger DiskCache::Ledger(Duration wait) const {
+  return CacheLedger(JoinPath(folder_, kMarkFile), wait);
 }
 
 std::string DiskCache::Path(const std::string& key) const {
@@ -239,7 +160,7 @@ void DiskCache::Touch(const std::string& key, Duration next_use) const {
   const timespec times[2] = {ToTimespec(now_()), ToTimespec(TimeOf(next_use))};
   if (::utimensat(AT_FDCWD, Path(key).c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) return;
   // Readers do not wait for each other: a bound that is too low lasts until the folder is listed again.
-  Ledger ledger(*this, Duration(0));
+  CacheLedger ledger = Ledger(Duration(0));
   const int64_t use_ns = TimeOf(next_use).time_since_epoch() / std::chrono::nanoseconds(1);
   if (!ledger.locked() || !ledger.valid() || use_ns <= ledger.account()->latest) return;
   ledger.account()->latest = use_ns;
@@ -248,8 +169,9 @@ void DiskCache::Touch(const std::string& key, Duration next_use) const {
 
 StatusOr<std::optional<CacheEntry>> DiskCache::Find(const std::string& key, bool whole) const {
   // Reading must not change the time of access.
-  std::shared_ptr<const OpenFile> file = OpenAs(Path(key), O_RDONLY | O_NOFOLLOW | O_NOATIME);
-  if (file->fd() < 0 && errno == EPERM) file = OpenAs(Path(key), O_RDONLY | O_NOFOLLOW);
+  std::shared_ptr<const OpenFile> file =
+      OpenCacheFile(Path(key), O_RDONLY | O_NOFOLLOW | O_NOATIME);
+  if (file->fd() < 0 && errno == EPERM) file = OpenCacheFile(Path(key), O_RDONLY | O_NOFOLLOW);
   if (file->fd() < 0 && errno == ENOENT) return std::optional<CacheEntry>();
   if (file->fd() < 0) return ErrnoStatus("open " + Path(key), errno);
   Head head;
@@ -281,16 +203,17 @@ StatusOr<bool> DiskCache::Put(const std::string& key, std::string_view bytes,
 }
 
 StatusOr<bool> DiskCache::Reserve(uint64_t bytes, Duration next_use) const {
-  Ledger ledger(*this);
+  CacheLedger ledger = Ledger(kLockWait);
   WEFT_RETURN_IF_ERROR(ledger.status());
-  if (!ledger.locked() || !ledger.valid()) return false;
+  if (!ledger.locked()) return false;
+  if (!ledger.valid()) Recount(ledger.account());
   const bool room = MakeRoom(sizeof(Head) + bytes, TimeOf(next_use), ledger.account());
   ledger.Save();
   return room;
 }
 
 void DiskCache::Release(uint64_t bytes) const {
-  Ledger ledger(*this);
+  CacheLedger ledger = Ledger(kLockWait);
   if (!ledger.locked() || !ledger.valid()) return;  // the next listing sets the count right
   ledger.account()->bytes -= std::min(ledger.account()->bytes, sizeof(Head) + bytes);
   ledger.Save();
@@ -298,7 +221,7 @@ void DiskCache::Release(uint64_t bytes) const {
 
 StatusOr<std::shared_ptr<const OpenFile>> DiskCache::CreatePart(std::string* path) const {
   // Under the folder's lock, so that no sweep sees it without its own.
-  const Ledger ledger(*this);
+  const CacheLedger ledger = Ledger(kLockWait);
   WEFT_RETURN_IF_ERROR(ledger.status());
   auto file = std::make_shared<const OpenFile>(::mkostemp(path->data(), O_CLOEXEC));
   if (file->fd() < 0) return ErrnoStatus("create " + *path, errno);
@@ -356,6 +279,14 @@ std::vector<DiskCache::Entry> DiskCache::List() const {
   return entries;
 }
 
+void DiskCache::Recount(CacheAccount* account) const {
+  account->limit = limit_;
+  account->bytes = SweepParts();
+  for (const Entry& entry : List()) account->bytes += entry.bytes;
+  account->latest = INT64_MAX;
+  account->listed = 0;
+}
+
 uint64_t DiskCache::SweepParts() const {
   uint64_t bytes = 0;
   const StatusOr<std::vector<std::string>> names = PosixFileSystem()->ListDir(folder_);
@@ -363,7 +294,7 @@ uint64_t DiskCache::SweepParts() const {
   for (const std::string& name : *names) {
     if (!name.starts_with(kPart)) continue;
     const std::string path = JoinPath(folder_, name);
-    const auto file = OpenAs(path, O_RDONLY | O_NOFOLLOW);
+    const auto file = OpenCacheFile(path, O_RDONLY | O_NOFOLLOW);
     struct stat st = {};
     if (file->fd() < 0 || ::fstat(file->fd(), &st) != 0 || !S_ISREG(st.st_mode)) continue;
     const bool own = st.st_size == 0 || HasMark(file->fd());
@@ -376,7 +307,8 @@ uint64_t DiskCache::SweepParts() const {
   return bytes;
 }
 
-bool DiskCache::MakeRoom(uint64_t bytes, WallClock::time_point next_use, Account* account) const {
+bool DiskCache::MakeRoom(uint64_t bytes, WallClock::time_point next_use,
+                         CacheAccount* account) const {
   if (bytes > account->limit) return false;
   const int64_t use_ns = next_use.time_since_epoch() / std::chrono::nanoseconds(1);
   const int64_t now_ns = now_().time_since_epoch() / std::chrono::nanoseconds(1);
@@ -391,7 +323,7 @@ bool DiskCache::MakeRoom(uint64_t bytes, WallClock::time_point next_use, Account
   return true;
 }
 
-bool DiskCache::Evict(uint64_t bytes, WallClock::time_point next_use, Account* account) const {
+bool DiskCache::Evict(uint64_t bytes, WallClock::time_point next_use, CacheAccount* account) const {
   std::vector<Entry> entries = List();
   uint64_t total = SweepParts();
   for (const Entry& entry : entries) total += entry.bytes;

@@ -35,6 +35,9 @@ namespace weft {
 
 using WallClock = std::chrono::system_clock;
 
+struct CacheAccount;
+class CacheLedger;
+
 // An entry that is open: readable until its last user is gone, whatever becomes of the cache.
 class CacheEntry {
  public:
@@ -92,11 +95,10 @@ class DiskCache {
     WallClock::time_point next_use;
     bool gone = false;
   };
-  struct Account;
-  class Ledger;
 
-  DiskCache(std::string folder, std::function<WallClock::time_point()> now)
-      : folder_(std::move(folder)), now_(std::move(now)) {}
+  DiskCache(std::string folder, uint64_t limit, std::function<WallClock::time_point()> now)
+      : folder_(std::move(folder)), limit_(limit), now_(std::move(now)) {}
+  CacheLedger Ledger(Duration wait) const;
   std::string Path(const std::string& key) const;
   WallClock::time_point TimeOf(Duration next_use) const;
   void SetNextUse(int fd, Duration next_use) const;
@@ -106,11 +108,15 @@ class DiskCache {
   StatusOr<std::shared_ptr<const OpenFile>> CreatePart(std::string* path) const;
   // What writers have in the making, of whom those that are gone lose theirs.
   uint64_t SweepParts() const;
+  // An account from what is there.
+  void Recount(CacheAccount* account) const;
   // Removes what is needed latest until `bytes` fit, but nothing that is needed before `next_use`. False: they do not fit.
-  bool MakeRoom(uint64_t bytes, WallClock::time_point next_use, Account* account) const;
-  bool Evict(uint64_t bytes, WallClock::time_point next_use, Account* account) const;
+  bool MakeRoom(uint64_t bytes, WallClock::time_point next_use, CacheAccount* account) const;
+  bool Evict(uint64_t bytes, WallClock::time_point next_use, CacheAccount* account) const;
 
   const std::string folder_;
+  // That this process asked for; the account's holds.
+  const uint64_t limit_;
   const std::function<WallClock::time_point()> now_;
 };
 

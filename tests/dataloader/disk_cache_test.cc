@@ -137,6 +137,16 @@ TEST_F(DiskCacheTest, RemovesNothingThatItDidNotWrite) {
   EXPECT_TRUE(Has(*cache, 19));
 }
 
+// Without its account, as after a fall of the machine, the folder is counted.
+TEST_F(DiskCacheTest, CountsAnewWithoutAnAccount) {
+  const auto cache = Open(3);
+  for (int i = 1; i <= 3; ++i) EXPECT_TRUE(Put(*cache, i, minutes(i)));
+  WriteBytes(Folder() + "/.weft-cache", "");
+  EXPECT_TRUE(Put(*cache, 4, seconds(1)));
+  EXPECT_FALSE(Has(*cache, 3));
+  EXPECT_EQ(cache->Count().entries, 3);
+}
+
 // Four processes, one killed and begun again all the time: every entry is whole, and the limit holds.
 TEST_F(DiskCacheTest, ProcessesShareIt) {
   const auto cache = Open(20);
