@@ -147,7 +147,7 @@ function(weft_test)
   # ctest runs as many tests as there are cores, so each gets one thread. LibTorch is not built with ASan: the checks
   # that need whole-program instrumentation are off. Tests fork a loader from a process with threads (die_after_fork).
   set(environment OMP_NUM_THREADS=1 UBSAN_OPTIONS=print_stacktrace=1
-                  TSAN_OPTIONS=second_deadlock_stack=1:die_after_fork=0
+                  TSAN_OPTIONS=second_deadlock_stack=1:die_after_fork=0:suppressions=${PROJECT_SOURCE_DIR}/tests/support/tsan.supp
                   ASAN_OPTIONS=detect_container_overflow=0:detect_odr_violation=0:alloc_dealloc_mismatch=0)
   gtest_discover_tests(
     ${arg_NAME}

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cluster/base/status.h"
+#include "tests/support/sanitizers.h"
 
 namespace weft::testing {
 
@@ -27,7 +28,7 @@ struct MpiRun {
 
 // `body` gets the rank's number in MPI_COMM_WORLD.
 MpiRun RunUnderMpirun(int size, const std::function<Status(int)>& body,
-                      std::chrono::seconds timeout = std::chrono::seconds(60));
+                      std::chrono::seconds timeout = std::chrono::seconds(60 * kTimeScale));
 
 // What mpirun wants to run as root, with more ranks than cores: "NAME=value" each.
 std::vector<std::string> MpirunEnvironment();
