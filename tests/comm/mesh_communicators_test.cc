@@ -79,11 +79,20 @@ std::vector<Status> OnTcpThreads(const ParallelDims& dims, const MeshFn& fn) {
   });
 }
 
-// Sums over all axes and a message around the pipeline, all under way at once.
-Status AllAxesAtOnce(const ParallelDims& dims, int rank, MeshCommunicators& mine) {
-  const Mesh mesh(dims);
+// Operations under way and their buffers, which belong to them until Wait has returned for each: an axis may still be at work
+// when another one has failed.
+struct Traffic {
   std::array<std::vector<int64_t>, 3> data;
+  int64_t from = -1;
+  int64_t own = 0;
   std::vector<WorkPtr> works;
+};
+
+// Sums over all axes and a message around the pipeline, all under way at once.
+Status AllAxesAtOnce(const ParallelDims& dims, int rank, MeshCommunicators& mine,
+                     Traffic* traffic) {
+  const Mesh mesh(dims);
+  auto& [data, from, own, works] = *traffic;
   for (size_t i = 0; i < 3; ++i) {
     Communicator* comm = mine.Of(kAxes[i]).get();
     WEFT_RETURN_IF_ERROR(Expect((comm != nullptr) == (dims.Degree(kAxes[i]) > 1), "null"));
@@ -94,18 +103,19 @@ Status AllAxesAtOnce(const ParallelDims& dims, int rank, MeshCommunicators& mine
     works.push_back(comm->AllReduce(data[i].data(), data[i].size(), DType::kInt64, ReduceOp::kSum,
                                     {.name = "sum"}));
   }
-  int64_t from = -1;
+  const int stages = mine.pp == nullptr ? 1 : mine.pp->size();
+  const int previous = mine.pp == nullptr ? 0 : (mine.pp->rank() + stages - 1) % stages;
   if (mine.pp != nullptr) {
-    const int n = mine.pp->size();
-    const int64_t own = rank;
-    works.push_back(mine.pp->Recv(&from, sizeof(from), (mine.pp->rank() + n - 1) % n, {}));
-    works.push_back(mine.pp->Send(&own, sizeof(own), (mine.pp->rank() + 1) % n, {}));
-    for (const WorkPtr& work : works) WEFT_RETURN_IF_ERROR(work->Wait());
-    const std::vector<int> group = mesh.Group(Axis::kPipeline, rank);
-    const auto previous = static_cast<size_t>((mine.pp->rank() + n - 1) % n);
-    WEFT_RETURN_IF_ERROR(Expect(from == group[previous], "not from the stage before"));
+    own = rank;
+    works.push_back(mine.pp->Recv(&from, sizeof(from), previous, {}));
+    works.push_back(mine.pp->Send(&own, sizeof(own), (mine.pp->rank() + 1) % stages, {}));
   }
   for (const WorkPtr& work : works) WEFT_RETURN_IF_ERROR(work->Wait());
+  if (mine.pp != nullptr) {
+    const std::vector<int> group = mesh.Group(Axis::kPipeline, rank);
+    WEFT_RETURN_IF_ERROR(
+        Expect(from == group[static_cast<size_t>(previous)], "not from the stage before"));
+  }
   for (size_t i = 0; i < 3; ++i) {
     if (data[i].empty()) continue;
     const std::vector<int> group = mesh.Group(kAxes[i], rank);
@@ -114,6 +124,18 @@ Status AllAxesAtOnce(const ParallelDims& dims, int rank, MeshCommunicators& mine
         Expect(data[i] == std::vector<int64_t>(data[i].size(), sum), AxisName(kAxes[i])));
   }
   return OkStatus();
+}
+
+void End(const Status& reason, MeshCommunicators& mine, const Traffic& traffic) {
+  mine.Abort(reason);
+  for (const WorkPtr& work : traffic.works) static_cast<void>(work->Wait());
+}
+
+Status AllAxesAtOnce(const ParallelDims& dims, int rank, MeshCommunicators& mine) {
+  Traffic traffic;
+  const Status status = AllAxesAtOnce(dims, rank, mine, &traffic);
+  if (!status.ok()) End(status, mine, traffic);
+  return status;
 }
 
 TEST(MeshCommunicatorsTest, AllAxesAtOnceOverTcp) {
@@ -170,7 +192,8 @@ TEST(MeshCommunicatorsTest, ALostRankEndsTheOperationsOnAllItsAxes) {
         WEFT_ASSIGN_OR_RETURN(MeshCommunicators mine, ConnectProcesses(dims, self.comm));
         for (int step = 0;; ++step) {
           if (step == 5 && self.comm.rank() == 3) self.Note("running");
-          const Status status = AllAxesAtOnce(dims, self.comm.rank(), mine);
+          Traffic traffic;
+          const Status status = AllAxesAtOnce(dims, self.comm.rank(), mine, &traffic);
           if (status.ok()) continue;
           // The axis with rank 3 hears it from the connection, whatever the other axis waited for.
           const Communicator* with_3 =
@@ -179,14 +202,15 @@ TEST(MeshCommunicatorsTest, ALostRankEndsTheOperationsOnAllItsAxes) {
           const TimePoint give_up = Clock::now() + std::chrono::seconds(10);
           while (with_3 != nullptr && with_3->failure().ok() && Clock::now() < give_up)
             std::this_thread::sleep_for(std::chrono::milliseconds(1));
-          mine.Abort(status);
+          End(status, mine, traffic);
           return with_3 == nullptr ? mine.failure() : with_3->failure();
         }
       },
       [](ProcessWorld& w, int rank, const std::string&) { w.Signal(rank, SIGKILL); });
   for (size_t rank = 0; rank < 3; ++rank) {
     EXPECT_EQ(results[rank].status.code(), StatusCode::kUnavailable) << results[rank].status;
-    EXPECT_THAT(results[rank].status.message(), HasSubstr("rank 3 is lost"));
+    EXPECT_THAT(results[rank].status.message(), HasSubstr("rank 3 is lost"))
+        << results[rank].output;
   }
 }
 

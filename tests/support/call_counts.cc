@@ -19,13 +19,13 @@ std::atomic<bool> counting = false;
 std::atomic<int64_t> allocations = 0;
 std::atomic<int64_t> locks = 0;
 
-void Count(std::atomic<int64_t>* calls) {
-  if (counting.load(std::memory_order_relaxed)) calls->fetch_add(1, std::memory_order_relaxed);
-}
-
 }  // namespace
 
 #if WEFT_COUNTS
+static void Count(std::atomic<int64_t>* calls) {
+  if (counting.load(std::memory_order_relaxed)) calls->fetch_add(1, std::memory_order_relaxed);
+}
+
 // Not inlined: GCC would see malloc and free there, and call them mismatched.
 #define WEFT_NOT_INLINED __attribute__((noinline))
 WEFT_NOT_INLINED void* operator new(size_t size) {
