@@ -53,11 +53,12 @@ bench-data: setup ## Measure opening 100 million samples, finding a batch, and i
 	@build/$(PRESET)/bin/weft_loader_index_bench
 
 bench-loader: setup ## Resume a mix at every step, deal by balance, pack, read through a cache, kill and starve the loader process (build/reports/loader-*.json; what it logs: bench-loader.log)
-	@tools/build.sh $(PRESET) weft weft-worker loader_order_test loader_process_test integration_test weft_loader_cache_bench
+	@tools/build.sh $(PRESET) weft weft-worker loader_order_test loader_process_test integration_test weft_loader_cache_bench weft_loader_group_bench
 	@mkdir -p build/reports && : > build/reports/bench-loader.log
-	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_order_test --gtest_filter='Balance*:BatchGrouper*:PackBestFit*:*MixResume*' 2>> build/reports/bench-loader.log
+	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_order_test --gtest_filter='Balance*:PackBestFit*:*MixResume*' 2>> build/reports/bench-loader.log
 	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/loader_process_test --gtest_filter='*Resident*' 2>> build/reports/bench-loader.log
 	@WEFT_REPORTS=$(CURDIR)/build/reports build/$(PRESET)/tests/integration_test --gtest_filter='LoaderProcess.Killed*' 2>> build/reports/bench-loader.log
+	@build/$(PRESET)/bin/weft_loader_group_bench 2>> build/reports/bench-loader.log
 	@build/$(PRESET)/bin/weft_loader_cache_bench 2>> build/reports/bench-loader.log
 
 bench-decode: setup ## Measure decoding beside other loaders from PyPI and libjpeg-turbo, with 1 and 2 threads (build/reports/decode.json; REPEATS=5)

@@ -4,19 +4,14 @@
 
 #include <algorithm>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
 #include <tuple>
 
-#include "cluster/base/clock.h"
 #include "cluster/base/hash.h"
-#include "cluster/base/logging.h"
 #include "cluster/base/philox.h"
-#include "dataloader/bpe_trainer.h"
 #include "dataloader/loader.h"
-#include "tests/dataloader/test_images.h"
-#include "tests/support/report.h"
+#include "tests/dataloader/picture_mix.h"
 #include "tests/support/temp_dir.h"
 
 namespace weft {
@@ -140,106 +135,10 @@ TEST(GroupRows, TheKeyDrawsTheOrderOfBatches) {
   EXPECT_GT(patterns.size(), 15u);
 }
 
-constexpr int kSlots = 6;
-constexpr int64_t kBatch = 24;
-
-// Two sets of conversations, most of the first about a picture, few of the second; some pictures are bad.
-class World {
- public:
-  explicit World(const std::string& dir, int side = 16) : dir_(dir) {
-    options_.family = SampleFamily::kConversation;
-    options_.seed = 5;
-    options_.batch.set_slots(kSlots);
-    options_.batch.set_micro_batches(2);
-    options_.batch.set_micro_batch_size(2);
-    options_.image_size = side - 4;
-    options_.context_length = 96;
-    options_.patches = 4;
-    DataRecipe& data = options_.data;
-    data.mutable_conversation()->set_version(ConversationRecipe::V1);
-    data.mutable_conversation()->set_system("Talk.");
-    data.mutable_order()->set_lanes(12);
-    data.mutable_order()->set_chunk(8);
-    data.mutable_order()->set_window(4);
-    data.mutable_batcher()->set_group(BatcherRecipe::PICTURES);
-    data.mutable_batcher()->set_bucket(220);  // 10 batches
-    const auto vocabulary = BpeTrainer(BpeStyle::kLlava).Train(BpeFixedEntries(BpeStyle::kLlava));
-    WEFT_CHECK(vocabulary.ok()) << vocabulary.status();
-    WriteBytes(dir_ + "/vocab.txt", *vocabulary);
-    data.set_vocabulary(dir_ + "/vocab.txt");
-    AddSet("seen", 500, 10, side);
-    AddSet("told", 260, 3, side);
-    MixSegment* segment = data.mutable_mix()->add_segments();
-    segment->set_from_step(24);
-    segment->add_weights(1);
-    segment->add_weights(3);
-  }
-
-  LoaderOptions& options() { return options_; }
-  const std::set<int64_t>& bad() const { return bad_; }
-  bool HasPicture(int64_t id) const { return pictures_[static_cast<size_t>(id)]; }
-
- private:
-  // One in `every` is another kind than most of the set.
-  void AddSet(const std::string& name, int count, int every, int side) {
-    auto samples = MakeSamples(static_cast<int>(pictures_.size()), count, side);
-    for (int i = 0; i < count; ++i) {
-      auto& members = samples[static_cast<size_t>(i)].second;
-      const bool picture = (i % every == 1) != (every > 3);
-      const std::string question = picture ? "<image>\\nWhat is it?" : "Who are you?";
-      members["json"] = R"({"conversations": [{"from": "human", "value": ")" + question +
-                        R"("}, {"from": "gpt", "value": ")" + std::string(i % 13 + 1, 'a') +
-                        R"("}]})";
-      members.erase("txt");
-      if (!picture) members.erase("jpg");
-      if (picture && i % 50 == 7) {
-        members["jpg"].resize(30);
-        bad_.insert(static_cast<int64_t>(pictures_.size()));
-      }
-      pictures_.push_back(picture);
-    }
-    WriteShard(dir_ + "/" + name + ".tar", samples);
-    DataSetRecipe* set = options_.data.add_sets();
-    set->set_name(name);
-    set->add_shards(dir_ + "/" + name + ".tar");
-    set->set_weight(1);
-  }
-
-  const std::string dir_;
-  LoaderOptions options_;
-  std::vector<bool> pictures_;
-  std::set<int64_t> bad_;
-};
-
-struct Opened {
-  explicit Opened(World* world) {
-    const LoaderOptions& options = world->options();
-    auto opened = SampleMix::Open(options);
-    WEFT_CHECK(opened.ok()) << opened.status();
-    mix = std::move(*opened);
-    auto order = MakeOrder(options.data, options.batch, options.seed, mix->OrderedSets());
-    WEFT_CHECK(order.ok()) << order.status();
-    grouper =
-        std::make_unique<BatchGrouper>(options.data, options.seed, std::move(*order), mix.get());
-  }
-
-  std::vector<int64_t> Ids(int64_t step, bool grouped) const {
-    std::vector<int64_t> ids;
-    for (int64_t slot = 0; slot < kSlots; ++slot) {
-      const auto rows = grouped ? *grouper->Rows(step, slot) : grouper->order().Rows(step, slot);
-      for (const SampleRef& ref : rows) ids.push_back(mix->Id(ref));
-    }
-    return ids;
-  }
-
-  std::unique_ptr<SampleMix> mix;
-  std::unique_ptr<BatchGrouper> grouper;
-};
-
 TEST(BatchGrouper, PermutesTheRowsOfABucketAndNothingElse) {
   const testing::TempDir dir;
-  World world(dir.path());
-  const Opened data(&world);
+  PictureMix world(dir.path());
+  const GroupedRows data(&world);
   // Whole buckets of 10 batches; the third ends early, where the weights change.
   const std::vector<std::pair<int64_t, int64_t>> buckets = {{0, 10}, {10, 20}, {20, 24}, {24, 34}};
   int64_t pure = 0;
@@ -255,7 +154,7 @@ TEST(BatchGrouper, PermutesTheRowsOfABucketAndNothingElse) {
       const auto ids = data.Ids(step, true);
       const auto pictures =
           std::count_if(ids.begin(), ids.end(), [&](int64_t id) { return world.HasPicture(id); });
-      mixed += pictures != 0 && pictures != kBatch ? 1 : 0;
+      mixed += pictures != 0 && pictures != PictureMix::kBatch ? 1 : 0;
       got.insert(got.end(), ids.begin(), ids.end());
     }
     EXPECT_LE(mixed, 1) << "bucket from step " << first;
@@ -270,13 +169,13 @@ TEST(BatchGrouper, PermutesTheRowsOfABucketAndNothingElse) {
 
 TEST(BatchGrouper, EachSampleOnceAnEpoch) {
   const testing::TempDir dir;
-  World world(dir.path());
+  PictureMix world(dir.path());
   world.options().data.clear_mix();
-  Opened data(&world);
+  GroupedRows data(&world);
   // Four epochs of the smaller set, and all that was begun.
   std::map<std::pair<int, uint64_t>, std::vector<int>> seen;
   for (int64_t step = 0; step < 90; ++step) {
-    for (int64_t slot = 0; slot < kSlots; ++slot) {
+    for (int64_t slot = 0; slot < PictureMix::kSlots; ++slot) {
       const auto rows = data.grouper->Rows(step, slot);
       ASSERT_TRUE(rows.ok());
       for (const SampleRef& ref : *rows) {
@@ -294,11 +193,11 @@ TEST(BatchGrouper, EachSampleOnceAnEpoch) {
 
 TEST(BatchGrouper, ASubstituteIsOfTheSameKindAndWindow) {
   const testing::TempDir dir;
-  World world(dir.path());
+  PictureMix world(dir.path());
   // Windows of 64 samples of the first set and 32 of the second: each has some of both kinds.
   world.options().data.mutable_order()->set_lanes(6);
   world.options().data.mutable_order()->set_chunk(32);
-  const Opened data(&world);
+  const GroupedRows data(&world);
   for (int64_t step = 0; step < 34; step += 3) {
     for (int64_t row = 0; row < data.grouper->order().rows_per_slot(); ++row) {
       const SampleRef wanted = *data.grouper->At(step, 2, row);
@@ -317,9 +216,9 @@ TEST(BatchGrouper, ASubstituteIsOfTheSameKindAndWindow) {
 
 TEST(BatchGrouper, OffLeavesTheOrder) {
   const testing::TempDir dir;
-  World world(dir.path());
+  PictureMix world(dir.path());
   world.options().data.clear_batcher();
-  const Opened data(&world);
+  const GroupedRows data(&world);
   for (int64_t step = 0; step < 12; ++step) EXPECT_EQ(data.Ids(step, true), data.Ids(step, false));
 }
 
@@ -347,19 +246,19 @@ void Read(LoaderOptions options, int64_t first_step, int64_t end_step, std::vect
 // Grouped, dealt by balance, with bad pictures and weights that change at step 24.
 TEST(BatchGrouper, StoppedAnywhereOnAnyRanksGivesTheSameBytes) {
   const testing::TempDir dir;
-  World world(dir.path());
+  PictureMix world(dir.path());
   world.options().data.mutable_balance()->set_group(4);
   world.options().data.set_loader_threads(2);
   constexpr int64_t kEnd = 36;
   Digest straight;
   Read(world.options(), 0, kEnd, {0, 1, 2, 3, 4, 5}, &straight);
-  ASSERT_EQ(straight.size(), static_cast<size_t>(kEnd * kSlots * 2));
+  ASSERT_EQ(straight.size(), static_cast<size_t>(kEnd * PictureMix::kSlots * 2));
   for (const int64_t stop : {1, 9, 10, 13, 22, 24, 33}) {
     for (const int ranks : {1, 2, 3, 6}) {
       Digest resumed;
       for (int rank = 0; rank < ranks; ++rank) {
         std::vector<int> slots;
-        for (int slot = 0; slot < kSlots; ++slot) {
+        for (int slot = 0; slot < PictureMix::kSlots; ++slot) {
           if (slot % ranks == rank) slots.push_back(slot);
         }
         Read(world.options(), stop, kEnd, slots, &resumed);
@@ -376,39 +275,10 @@ TEST(BatchGrouper, StoppedAnywhereOnAnyRanksGivesTheSameBytes) {
       pictures[std::get<0>(at)] += world.HasPicture(id) ? 1 : 0;
     }
   }
-  EXPECT_LE(std::count_if(pictures.begin(), pictures.end(),
-                          [](const auto& of) { return of.second != 0 && of.second != kBatch; }),
+  EXPECT_LE(std::count_if(
+                pictures.begin(), pictures.end(),
+                [](const auto& of) { return of.second != 0 && of.second != PictureMix::kBatch; }),
             5);
-}
-
-// What grouping costs beside the decoding of the same batches on one core.
-TEST(BatchGrouper, CostsLittleBesideDecoding) {
-  if (!testing::WantsReports()) GTEST_SKIP() << "measures with WEFT_REPORTS (make bench-loader)";
-  const testing::TempDir dir;
-  World world(dir.path(), 340);
-  world.options().data.mutable_batcher()->set_bucket(8192);
-  constexpr int64_t kSteps = 20;
-  TimePoint start = Clock::now();
-  Digest digest;
-  Read(world.options(), 0, kSteps, {0, 1, 2, 3, 4, 5}, &digest);
-  const double decode = ToSeconds(Clock::now() - start) / kSteps;
-  const Opened data(&world);
-  std::vector<double> group;
-  for (int64_t bucket = 0; bucket < 20; ++bucket) {
-    const auto steps = data.grouper->BucketOf(24 + bucket * 342);
-    start = Clock::now();
-    ASSERT_TRUE(data.grouper->At(steps.first, 0, 0).ok());
-    group.push_back(ToSeconds(Clock::now() - start));
-  }
-  std::sort(group.begin(), group.end());
-  const double of_batch = group[10] * kBatch / 8208;
-  testing::WriteReport("loader-group", {{"samples_of_a_batch", kBatch},
-                                        {"positions_of_a_bucket", 8208},
-                                        {"us_a_bucket", group[10] * 1e6},
-                                        {"us_a_batch", of_batch * 1e6},
-                                        {"us_to_load_a_batch", decode * 1e6},
-                                        {"share", of_batch / decode}});
-  EXPECT_LT(of_batch / decode, 0.01);
 }
 
 }  // namespace
