@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <filesystem>
+#include <fstream>
 #include <random>
 #include <thread>
 
@@ -46,6 +47,25 @@ std::pair<int64_t, int64_t> CountFiles(pid_t pid) {
 void WaitForRecords(const TinyRun& tiny, const std::string& run, int64_t records) {
   for (int i = 0; i < 6000 && tiny.NumStepRecords(run) < records; ++i)
     std::this_thread::sleep_for(milliseconds(10));
+}
+
+bool IsStopped(pid_t pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string stat;
+  std::getline(file, stat);
+  const size_t name_end = stat.rfind(')');
+  return name_end != std::string::npos && stat.compare(name_end, 3, ") T") == 0;
+}
+
+// The worker that `--inject stop:...` has stopped, or -1 after a minute.
+pid_t AwaitStoppedWorker(const TinyRun& tiny) {
+  for (int i = 0; i < 6000; ++i) {
+    for (const pid_t pid : tiny.Workers()) {
+      if (IsStopped(pid)) return pid;
+    }
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  return -1;
 }
 
 const std::vector<std::string> kProcess = {"--loader", "process"};
@@ -108,6 +128,18 @@ class Chaos {
     return moved;
   }
 
+  // Kills the loader. False: no other one is there within a minute.
+  bool KillAndAwaitAnother() {
+    const uint64_t starts = view_.starts();
+    for (const pid_t pid : Loaders(tiny_)) {
+      ++kills;
+      ::kill(pid, SIGKILL);
+    }
+    for (int i = 0; i < 6000 && (view_.starts() == starts || Loaders(tiny_).empty()); ++i)
+      std::this_thread::sleep_for(milliseconds(10));
+    return view_.starts() > starts;
+  }
+
   void Strike() {
     for (const pid_t pid : Loaders(tiny_)) {
       const int kind = long_stop_ && stops == 0 ? 1 : static_cast<int>(random_() % 3);
@@ -156,14 +188,20 @@ TEST(LoaderProcess, KilledStoppedAndStarvedAtRandomLeavesNoTraceAndNoFile) {
   ASSERT_EQ(tiny.Train("threads", longer).exit_code, 0);
   std::vector<std::string> args = longer;
   args.insert(args.end(), kProcess.begin(), kProcess.end());
+  // Rank 1 stands still from step 2 on, and with it the run: the first strike surely comes before the end.
+  args.insert(args.end(), {"--inject", "stop:rank=1,step=2"});
   Program program(tiny.TrainArgs("process", args), tiny.directory());
-  WaitForRecords(tiny, "process", 2);
+  const pid_t held = AwaitStoppedWorker(tiny);
+  ASSERT_GT(held, 0) << program.Output();
   const auto files = CountFiles(program.pid());
   ASSERT_EQ(files.second, 1) << program.Output();
   Chaos chaos(tiny, program.pid(), WantsReports());
+  EXPECT_TRUE(chaos.KillAndAwaitAnother()) << program.Output();
   // Of the run as it was last seen under way: it may end while a loader is on its knees.
-  auto files_after = files;
-  int counts = 0;
+  auto files_after = CountFiles(program.pid());
+  int counts = 1;
+  const int64_t still_to_come = steps - tiny.NumStepRecords("process");
+  ::kill(held, SIGCONT);
   while (tiny.NumStepRecords("process") < steps - 10 && chaos.AwaitProgress()) {
     chaos.Strike();
     const auto now = CountFiles(program.pid());
@@ -171,6 +209,7 @@ TEST(LoaderProcess, KilledStoppedAndStarvedAtRandomLeavesNoTraceAndNoFile) {
     files_after = now;
     ++counts;
   }
+  EXPECT_GT(still_to_come, steps / 2);
   EXPECT_GT(chaos.kills, 0);
   EXPECT_EQ(files_after.second, 1);
   EXPECT_LE(files_after.first, files.first + 4) << "of the agent";
@@ -186,6 +225,7 @@ TEST(LoaderProcess, KilledStoppedAndStarvedAtRandomLeavesNoTraceAndNoFile) {
                                 {"longest_stop_s", WantsReports() ? 10 : 0.3},
                                 {"starvations", chaos.starvations},
                                 {"loss_bits_equal", equal},
+                                {"steps_to_come_after_first_kill", still_to_come},
                                 {"counts_of_files_under_way", counts},
                                 {"agent_files_before", files.first},
                                 {"agent_files_after", files_after.first},
