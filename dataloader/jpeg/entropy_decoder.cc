@@ -77,38 +77,53 @@ WEFT_ALWAYS_INLINE void Skip(Reader* r, int bits) {
   r->count -= bits;
 }
 
-// One coefficient, at most 26 bits; false: no such code, or too many zeros. *k >= Pair::kEnd: the block ends.
+struct Step {
+  Reader reader;
+  int k = 0;  // 65 to 127: too many zeros at the block's end
+  bool ok = false;
+};
+
+// One coefficient, however long its code; not ok: no such code, or too many zeros. By value: what the loop around it works
+// on never leaves its registers.
 template <bool kStore>
-WEFT_ALWAYS_INLINE bool DecodeSingle(Reader* r, const AcTable& ac, int16_t* block, int* k) {
-  const Code code = ac.codes().Find(r->bits);
-  if (__builtin_expect(code.length == 0, 0)) return false;
-  Skip(r, code.length);
-  if (code.size == 0) {
-    *k += code.run == 15 ? 16 : Pair::kEnd;
-    return *k <= 64 || *k >= Pair::kEnd;
+__attribute__((noinline)) Step DecodeSingle(Reader r, const CodeTable& codes, int16_t* block,
+                                            int k) {
+  const Code code = codes.Find(r.bits);
+  if (code.length() == 0) return Step();
+  if (code.size() == 0) {
+    Skip(&r, code.length());
+    k += code.run() == 15 ? 16 : Pair::kEnd;
+    return Step{r, k, true};
   }
-  *k += code.run;
-  if (__builtin_expect(*k > 63, 0)) return false;
+  k += code.run();
+  if (k > 63) return Step();
   if (kStore)
-    block[kGroupOrder.offset[static_cast<size_t>(*k)]] =
-        static_cast<int16_t>(Extend(r->bits, code.size));
-  Skip(r, code.size);
-  ++*k;
-  return true;
+    block[kGroupOrder.offset[static_cast<size_t>(k)]] =
+        static_cast<int16_t>(Extend(r.bits << code.length(), code.size()));
+  Skip(&r, code.bits());
+  return Step{r, k + 1, true};
 }
 
-// Up to two coefficients, at most 26 bits. REQUIRES: *k < kPairLimit.
-constexpr int kPairLimit = 48;
+// Up to two coefficients, at most 26 bits; false: broken data. *k >= Pair::kEnd: the block ends.
+// REQUIRES: 0 < *k < 64.
 template <bool kStore>
 WEFT_ALWAYS_INLINE bool DecodePair(Reader* r, const AcTable& ac, int16_t* block, int* k) {
-  const Pair& pair = ac.Find(r->bits);
-  if (__builtin_expect(pair.length == 0, 0)) return DecodeSingle<kStore>(r, ac, block, k);
-  if (kStore) {
-    block[kGroupOrder.offset[static_cast<size_t>(*k + pair.where[0])]] = pair.value[0];
-    block[kGroupOrder.offset[static_cast<size_t>(*k + pair.where[1])]] = pair.value[1];
+  const Pair pair = ac.Find(r->bits);
+  // A long code, or one behind which this block may hold no more.
+  if (__builtin_expect(*k + pair.first() >= 63, 0)) {
+    const Step step = DecodeSingle<kStore>(*r, ac.codes(), block, *k);
+    *r = step.reader;
+    *k = step.k;
+    return step.ok;
   }
-  Skip(r, pair.length);
-  *k += pair.advance;
+  if (kStore) {
+    const uint8_t* order = kGroupOrder.offset.data() + *k;
+    block[order[pair.first()]] = pair.value();
+    block[order[pair.second()]] =
+        static_cast<int16_t>(Extend(r->bits << (pair.length() - pair.size()), pair.size()));
+  }
+  Skip(r, pair.length());
+  *k += pair.advance();
   return true;
 }
 
@@ -118,22 +133,17 @@ WEFT_ALWAYS_INLINE bool DecodeBlock(Reader* r, const CodeTable& dc, const AcTabl
                                     int* prediction, int16_t* block, uint8_t* end) {
   Refill(r);
   const Code code = dc.Find(r->bits);
-  if (__builtin_expect(code.length == 0, 0)) return false;
-  Skip(r, code.length);
-  *prediction += Extend(r->bits, code.size);
-  Skip(r, code.size);
+  if (__builtin_expect(code.length() == 0, 0)) return false;
+  *prediction += Extend(r->bits << code.length(), code.size());
+  Skip(r, code.bits());
   if (kStore) block[0] = static_cast<int16_t>(*prediction);
   int k = 1;
   if (!DecodePair<kStore>(r, ac, block, &k)) return false;
-  while (k < kPairLimit) {
-    Refill(r);
-    if (!DecodePair<kStore>(r, ac, block, &k)) return false;
-    if (k >= kPairLimit) break;
-    if (!DecodePair<kStore>(r, ac, block, &k)) return false;
-  }
   while (k < 64) {
     Refill(r);
-    if (!DecodeSingle<kStore>(r, ac, block, &k)) return false;
+    if (!DecodePair<kStore>(r, ac, block, &k)) return false;
+    if (k >= 64) break;
+    if (!DecodePair<kStore>(r, ac, block, &k)) return false;
   }
   if (kStore) *end = static_cast<uint8_t>(k & 127);
   return k == 64 || k >= Pair::kEnd;

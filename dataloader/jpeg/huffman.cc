@@ -5,11 +5,8 @@
 namespace weft::jpeg {
 
 Code CodeTable::MakeCode(int length, uint8_t symbol) const {
-  Code code;
-  code.length = static_cast<uint8_t>(length);
-  code.run = is_dc_ ? 0 : symbol >> 4;
-  code.size = is_dc_ ? symbol : symbol & 15;
-  return code;
+  if (is_dc_) return Code(length, 0, symbol);
+  return Code(length, symbol >> 4, symbol & 15);
 }
 
 void CodeTable::Build(const HuffmanSpec& spec, bool is_dc) {
@@ -44,24 +41,22 @@ Code CodeTable::FindLong(uint64_t bits) const {
 
 namespace {
 
-// The single coefficient that index `i` of the look-up begins with; length 0 if its bits do not fit.
-Pair Single(const Code& code, size_t index) {
-  Pair pair;
-  const int length = code.length + code.size;
-  if (code.length == 0 || length > kLookupBits) return pair;
-  pair.length = static_cast<uint8_t>(length);
-  if (code.size == 0 && code.run != 15) {  // the end: a zero goes where no coefficient was yet
-    pair.advance = Pair::kEnd;
-    pair.where = {64, 64};
-    return pair;
-  }
-  pair.advance = static_cast<uint8_t>(code.run + 1);
-  pair.where = {code.run, code.run};
-  if (code.size > 0) {
-    const uint64_t bits = static_cast<uint64_t>(index) << (64 - kLookupBits) << code.length;
-    pair.value[0] = pair.value[1] = static_cast<int16_t>(Extend(bits, code.size));
-  }
-  return pair;
+bool IsEnd(const Code& code) { return code.size() == 0 && code.run() != 15; }
+
+// At the end of a block the second coefficient is a zero where no coefficient was yet.
+Pair Single(const Code& code) {
+  if (code.length() == 0) return Pair();
+  const int length = code.bits();
+  if (IsEnd(code)) return Pair(length, 0, 64, Pair::kEnd, 0, 0);
+  return Pair(length, 0, code.run(), code.run() + 1, code.size(), 0);
+}
+
+// The coefficient that look-up `index` begins with, and `next`.
+Pair Join(const Code& first, size_t index, const Pair& next) {
+  const int length = first.bits();
+  const uint64_t bits = static_cast<uint64_t>(index) << (64 - kLookupBits) << first.length();
+  return Pair(length + next.length(), first.run(), first.run() + 1 + next.second(),
+              first.run() + 1 + next.advance(), next.size(), Extend(bits, first.size()));
 }
 
 }  // namespace
@@ -69,20 +64,14 @@ Pair Single(const Code& code, size_t index) {
 void AcTable::Build(const HuffmanSpec& spec) {
   codes_.Build(spec, false);
   constexpr size_t kSize = size_t{1} << kLookupBits;
-  std::array<Pair, kSize> singles;
-  for (size_t i = 0; i < kSize; ++i) singles[i] = Single(codes_.At(i), i);
   for (size_t i = 0; i < kSize; ++i) {
-    Pair pair = singles[i];
-    const Pair& next = singles[(i << pair.length) & (kSize - 1)];
-    const bool both = pair.length != 0 && next.length != 0 && pair.advance != Pair::kEnd &&
-                      pair.length + next.length <= kLookupBits;
-    if (both) {
-      pair.value[1] = next.value[1];
-      pair.where[1] = static_cast<uint8_t>(pair.advance + next.where[1]);
-      pair.advance = static_cast<uint8_t>(pair.advance + next.advance);
-      pair.length = static_cast<uint8_t>(pair.length + next.length);
-    }
-    pairs_[i] = pair;
+    const Code& code = codes_.At(i);
+    pairs_[i] = Single(code);
+    const int length = code.bits();
+    if (code.length() == 0 || code.size() == 0 || length >= kLookupBits) continue;
+    const Code& next = codes_.At((i << length) & (kSize - 1));
+    if (next.length() != 0 && length + next.length() <= kLookupBits)
+      pairs_[i] = Join(code, i, Single(next));
   }
 }
 

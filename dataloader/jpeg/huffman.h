@@ -14,10 +14,21 @@ namespace weft::jpeg {
 constexpr int kLookupBits = 11;
 
 // One code: its length (0: longer than the look-up, or none), the zeros before the coefficient and the bits of its value.
-struct Code {
-  uint8_t length = 0;
-  uint8_t run = 0;
-  uint8_t size = 0;
+// One word, so that it stays in a register.
+class Code {
+ public:
+  Code() = default;
+  Code(int length, int run, int size)
+      : word_(static_cast<uint32_t>(length) | static_cast<uint32_t>(run) << 8 |
+              static_cast<uint32_t>(size) << 16) {}
+
+  int length() const { return static_cast<uint8_t>(word_); }
+  int run() const { return static_cast<uint8_t>(word_ >> 8); }
+  int size() const { return static_cast<int>(word_ >> 16); }
+  int bits() const { return length() + size(); }
+
+ private:
+  uint32_t word_ = 0;
 };
 
 // Codes of any length.
@@ -28,7 +39,7 @@ class CodeTable {
   // `bits`: the next 64 bits. length 0: no code begins with them.
   Code Find(uint64_t bits) const {
     const Code code = lookup_[bits >> (64 - kLookupBits)];
-    return __builtin_expect(code.length != 0, 1) ? code : FindLong(bits);
+    return __builtin_expect(code.length() != 0, 1) ? code : FindLong(bits);
   }
   const Code& At(size_t index) const { return lookup_[index]; }
 
@@ -44,24 +55,40 @@ class CodeTable {
   std::array<uint8_t, 256> symbols_{};
 };
 
-// Up to two coefficients of a look-up. With k the zigzag position before it: k + where[0] gets value[0], then k + where[1]
-// gets value[1], then k += advance. A single coefficient is given twice. At the block's end advance holds kEnd.
-struct Pair {
-  static constexpr int kEnd = 128;
+// What one look-up gives: up to two coefficients. With k the next zigzag position, k + first() gets value(), k + second() the
+// last size() of the length() bits, extended, and k + advance() is next. A single coefficient comes as the second one; where
+// the first would be, a zero is written that it or a later one overwrites. One word, and the length lowest: the next look-up
+// waits for nothing else.
+class Pair {
+ public:
+  static constexpr int kEnd = 128;  // advance() at the block's end
+  static constexpr int kRare = 64;  // first(), if the code is longer than the look-up
 
-  std::array<int16_t, 2> value{};
-  std::array<uint8_t, 2> where{};
-  uint8_t advance = 0;
-  uint8_t length = 0;  // bits of codes and values; 0: look the code up alone
+  Pair() = default;
+  Pair(int length, int first, int second, int advance, int size, int value)
+      : word_(Byte(length, 0) | Byte(first, 8) | Byte(second, 16) | Byte(advance, 24) |
+              Byte(size, 32) | static_cast<uint64_t>(static_cast<uint16_t>(value)) << 48) {}
+
+  int length() const { return At(0); }
+  int first() const { return At(8); }
+  int second() const { return At(16); }
+  int advance() const { return At(24); }
+  int size() const { return At(32); }
+  int16_t value() const { return static_cast<int16_t>(word_ >> 48); }
+
+ private:
+  static uint64_t Byte(int value, int at) { return static_cast<uint64_t>(value) << at; }
+  int At(int bit) const { return static_cast<uint8_t>(word_ >> bit); }
+
+  uint64_t word_ = uint64_t{kRare} << 8;
 };
-static_assert(sizeof(Pair) == 8);
 
 class AcTable {
  public:
   void Build(const HuffmanSpec& spec);
 
   const CodeTable& codes() const { return codes_; }
-  const Pair& Find(uint64_t bits) const { return pairs_[bits >> (64 - kLookupBits)]; }
+  Pair Find(uint64_t bits) const { return pairs_[bits >> (64 - kLookupBits)]; }
 
  private:
   CodeTable codes_;
