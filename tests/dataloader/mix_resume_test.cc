@@ -17,16 +17,11 @@
 #include <utility>
 
 #include "cluster/base/clock.h"
-#include "cluster/base/file_system.h"
 #include "cluster/base/hash.h"
 #include "cluster/base/logging.h"
-#include "dataloader/bpe_trainer.h"
-#include "dataloader/bpe_vocabulary.h"
-#include "dataloader/conversation_packs.h"
-#include "dataloader/conversation_set.h"
 #include "dataloader/loader.h"
 #include "dataloader/sample_mix.h"
-#include "tests/dataloader/test_images.h"
+#include "tests/dataloader/mix_world.h"
 #include "tests/support/report.h"
 #include "tests/support/temp_dir.h"
 
@@ -35,9 +30,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kSlots = 24;
 constexpr int kWorlds[] = {1, 2, 3, 4, 6, 8, 24};
-constexpr int kSizes[] = {1500, 950, 400};
 
 struct Got {
   std::vector<int64_t> ids;
@@ -47,256 +40,9 @@ struct Got {
 // By (step, slot, micro-batch).
 using Digest = std::map<std::tuple<int64_t, int, int>, Got>;
 
-bool IsBad(int set, int i) { return i % 100 == 17 + 7 * set; }
-
-std::string WriteFile(const std::string& path, const std::string& bytes) {
-  WEFT_CHECK(WriteFileDurably(PosixFileSystem(), path, bytes).ok());
-  return path;
-}
-
-LoaderOptions UsualOptions(SampleFamily family) {
-  LoaderOptions options;
-  options.family = family;
-  options.seed = 11;
-  options.batch.set_slots(kSlots);
-  options.batch.set_micro_batches(2);
-  options.batch.set_micro_batch_size(5);
-  options.image_size = 12;
-  options.data.mutable_order()->set_lanes(48);
-  options.data.mutable_order()->set_chunk(8);
-  options.data.mutable_order()->set_window(4);
-  options.data.mutable_balance()->set_group(8);
-  options.data.mutable_balance()->set_attention(0.01);
-  return options;
-}
-
-// What Measure asks of a world, whatever its family.
-class World {
- public:
-  explicit World(LoaderOptions options) : options_(std::move(options)) {}
-  virtual ~World() = default;
-
-  const LoaderOptions& options() const { return options_; }
-  // Ids of samples that are replaced, counted over all sets.
-  const std::set<int64_t>& bad() const { return bad_; }
-  // Looks into a micro-batch of the straight run.
-  virtual void Check(const MicroBatch&) const {}
-  virtual Json Figures() const { return Json::object(); }
-
- protected:
-  LoaderOptions options_;
-  std::set<int64_t> bad_;
-};
-
-// Pictures with captions, or blocks of text.
-class SimpleWorld : public World {
- public:
-  SimpleWorld(const std::string& dir, SampleFamily family)
-      : World(UsualOptions(family)), dir_(dir) {
-    const bool text = family == SampleFamily::kMaskedText;
-    options_.context_length = text ? 24 : 16;
-    const BpeStyle style = text ? BpeStyle::kRoberta : BpeStyle::kClip;
-    const auto vocabulary = BpeTrainer(style).Train(BpeFixedEntries(style));
-    WEFT_CHECK(vocabulary.ok()) << vocabulary.status();
-    options_.data.set_vocabulary(Write("vocab-" + Name(style) + ".txt", *vocabulary));
-    for (int set = 0; set < 3; ++set) AddSet(set, text);
-  }
-
- private:
-  static std::string Name(BpeStyle style) { return style == BpeStyle::kClip ? "clip" : "roberta"; }
-
-  std::string Write(const std::string& name, const std::string& bytes) const {
-    return WriteFile(dir_ + "/" + name, bytes);
-  }
-
-  void AddSet(int set, bool text) {
-    DataSetRecipe* recipe = options_.data.add_sets();
-    recipe->set_name("set-" + std::to_string(set));
-    const std::string stem = "set-" + std::to_string(set) + (text ? "-text" : "-images");
-    if (text) {
-      recipe->add_shards(Write(stem + ".txt", Sentences(kSizes[set])));
-      return;
-    }
-    auto samples = MakeSamples(set * 10000, kSizes[set], 20);
-    for (int i = 0; i < kSizes[set]; ++i) {
-      auto& members = samples[static_cast<size_t>(i)].second;
-      members["json"] = R"({"captions": [")" + members["txt"] + R"(", "one of ours"]})";
-      if (IsBad(set, i)) {
-        members["jpg"].resize(static_cast<size_t>(i % 3 == 0 ? 20 : 150));
-        bad_.insert(first_ + i);
-      }
-    }
-    first_ += kSizes[set];
-    const auto half = static_cast<std::ptrdiff_t>(samples.size() * 2 / 5);
-    WriteShard(dir_ + "/" + stem + "-0.tar", {samples.begin(), samples.begin() + half});
-    WriteShard(dir_ + "/" + stem + "-1.tar", {samples.begin() + half, samples.end()});
-    recipe->add_shards(dir_ + "/" + stem + "-{0..1}.tar");
-    if (set == 0) {
-      recipe->set_text_extension("json");
-      recipe->set_text_field("captions");
-    }
-  }
-
-  // About as many blocks as `blocks`: sentences of 3 to 21 bytes, some documents.
-  static std::string Sentences(int blocks) {
-    std::string text;
-    for (int i = 0; i < blocks * 2; ++i) {
-      text += std::string(static_cast<size_t>(3 + i * 7 % 19), static_cast<char>('a' + i % 26));
-      text += i % 9 == 8 ? "\n\n" : "\n";
-    }
-    return text;
-  }
-
-  const std::string dir_;
-  int64_t first_ = 0;
-};
-
-// Packed conversations; kSizes are numbers of rows. A conversation's answer begins with its number.
-class PackedWorld : public World {
- public:
-  explicit PackedWorld(const std::string& dir)
-      : World(UsualOptions(SampleFamily::kConversation)), dir_(dir) {
-    options_.patches = 4;
-    options_.pictures = kPictures;
-    options_.context_length = kRow;
-    options_.data.mutable_conversation()->set_version(ConversationRecipe::V1);
-    options_.data.mutable_conversation()->set_system("");
-    options_.data.mutable_conversation()->set_pack(true);
-    const auto vocabulary = BpeTrainer(BpeStyle::kLlava).Train(BpeFixedEntries(BpeStyle::kLlava));
-    WEFT_CHECK(vocabulary.ok()) << vocabulary.status();
-    options_.data.set_vocabulary(WriteFile(dir_ + "/vocab-llava.txt", *vocabulary));
-    vocabulary_ = std::move(*BpeVocabulary::Load(options_.data.vocabulary(), 0, BpeStyle::kLlava));
-    for (int set = 0; set < 3; ++set) AddSet(set);
-  }
-
-  // Each row holds exactly the conversations of its pack that can be used.
-  void Check(const MicroBatch& batch) const override {
-    auto& own = const_cast<MicroBatch&>(batch);
-    for (size_t row = 0; row < batch.sample_ids.size(); ++row) {
-      const auto& wanted = rows_.at(static_cast<size_t>(batch.sample_ids[row]));
-      const int32_t* ids = own.Find("ids")->I32(row);
-      const int32_t* segment_at = own.Find("segment_at")->I32(row);
-      const int32_t* image_at = own.Find("image_at")->I32(row);
-      std::vector<int> got;
-      for (int begin = 0, end = 0; begin < kRow && ids[begin] != 0; begin = end) {
-        std::vector<int> text;
-        for (end = begin; end < kRow && segment_at[end] == begin; ++end) text.push_back(ids[end]);
-        WEFT_CHECK_LT(begin, end);
-        const std::string said = vocabulary_->Decode(text);
-        got.push_back(std::atoi(said.c_str() + said.find("ASSISTANT:") + 11));
-      }
-      WEFT_CHECK(got == wanted) << "row " << batch.sample_ids[row] << " holds others";
-      int seeing = 0;
-      for (const int number : wanted) seeing += Seeing(number % kOfSet) ? 1 : 0;
-      for (int p = 0; p < kPictures; ++p) WEFT_CHECK_EQ(image_at[p] >= 0, p < seeing);
-    }
-  }
-
-  Json Figures() const override {
-    return {{"conversations", conversations_},
-            {"in_rows_exactly_once", in_rows_},
-            {"in_no_row", conversations_ - in_rows_},
-            {"broken_pictures_in_rows", broken_},
-            {"rows_full", fill_}};
-  }
-
- private:
-  static constexpr int kRow = 96;
-  static constexpr int kPictures = 2;
-  static constexpr int kOfSet = 100000;
-  static bool Seeing(int i) { return i % 3 != 2; }
-  // Of conversation `i`: it does not parse; its picture is cut short.
-  static bool Broken(int set, int i) { return i % 211 == 5 + set; }
-  static bool Blind(int set, int i) { return Seeing(i) && IsBad(set, i); }
-
-  static std::string Talk(int number, int length, bool seeing) {
-    std::string answer = std::to_string(number);
-    answer.resize(static_cast<size_t>(length), ' ');
-    answer.back() = '.';
-    return R"({"conversations": [{"from": "human", "value": ")" +
-           std::string(seeing ? "<image>\\nWhat?" : "Hello?") +
-           R"("}, {"from": "gpt", "value": ")" + answer + "\"}]}";
-  }
-
-  // The first `common` conversations share rows, the others have one each.
-  std::vector<TestSample> Make(int set, int common, int count) const {
-    auto samples = MakeSamples(set * kOfSet, count, 20);
-    for (int i = 0; i < count; ++i) {
-      auto& members = samples[static_cast<size_t>(i)].second;
-      const int length = i < common ? 7 + i * i % 41 : kRow;
-      members["json"] = Broken(set, i) ? "{" : Talk(set * kOfSet + i, length, Seeing(i));
-      if (!Seeing(i)) members.erase("jpg");
-      if (Blind(set, i)) members["jpg"].resize(static_cast<size_t>(i % 2 == 0 ? 20 : 150));
-    }
-    return samples;
-  }
-
-  void Write(int set, const std::vector<TestSample>& samples, size_t half) const {
-    const auto middle = samples.begin() + static_cast<std::ptrdiff_t>(half);
-    WriteShard(dir_ + "/set-" + std::to_string(set) + "-0.tar", {samples.begin(), middle});
-    WriteShard(dir_ + "/set-" + std::to_string(set) + "-1.tar", {middle, samples.end()});
-  }
-
-  ConversationPacks Open(int set) const {
-    const auto opened = ConversationSet::Open(OptionsOfSet(options_, set), SampleUse::kTrain);
-    WEFT_CHECK(opened.ok()) << opened.status();
-    auto packs = ConversationPacks::Open(*opened);
-    WEFT_CHECK(packs.ok()) << packs.status();
-    return std::move(*packs);
-  }
-
-  // Conversations that fill a row alone bring the set to kSizes[set] rows.
-  void AddSet(int set) {
-    DataSetRecipe* recipe = options_.data.add_sets();
-    recipe->set_name("set-" + std::to_string(set));
-    recipe->add_shards(dir_ + "/set-" + std::to_string(set) + "-{0..1}.tar");
-    const int common = kSizes[set] * 4 / 3;
-    const auto half = static_cast<size_t>(common) * 2 / 5;
-    int count = common;
-    Write(set, Make(set, common, count), half);
-    int64_t rows = Open(set).num_packs();
-    for (; rows < kSizes[set]; ++count) rows += Broken(set, count) ? 0 : 1;
-    Write(set, Make(set, common, count), half);
-    const ConversationPacks packs = Open(set);
-    WEFT_CHECK_EQ(packs.num_packs(), kSizes[set]);
-    WEFT_CHECK_GT(count, common + 20);
-    ListRows(set, packs);
-    conversations_ += count;
-  }
-
-  // Proves that each conversation is in one row at most.
-  void ListRows(int set, const ConversationPacks& packs) {
-    std::set<int64_t> seen;
-    for (int64_t row = 0; row < packs.num_packs(); ++row) {
-      const ConversationPacks::View view = packs.Find(row);
-      std::vector<int> good;
-      for (const PackMember& member : view.members) {
-        const auto i = static_cast<int>(view.first_id + member.sample);
-        WEFT_CHECK(seen.insert(i).second && !Broken(set, i)) << i;
-        if (!Blind(set, i)) good.push_back(set * kOfSet + i);
-        broken_ += Blind(set, i) ? 1 : 0;
-      }
-      if (good.empty()) bad_.insert(static_cast<int64_t>(rows_.size()));
-      rows_.push_back(std::move(good));
-    }
-    WEFT_CHECK_EQ(static_cast<int64_t>(seen.size()), packs.num_members());
-    in_rows_ += packs.num_members();
-    fill_.push_back(packs.fill());
-  }
-
-  const std::string dir_;
-  std::unique_ptr<BpeVocabulary> vocabulary_;
-  // Of each row of all sets: the conversations that a batch holds.
-  std::vector<std::vector<int>> rows_;
-  int64_t conversations_ = 0;
-  int64_t in_rows_ = 0;
-  int64_t broken_ = 0;
-  std::vector<double> fill_;
-};
-
 // `world`: nullptr, or who looks into the micro-batches.
 void Read(const LoaderOptions& options, int64_t first_step, int64_t end_step,
-          const std::vector<int>& slots, Digest* digest, const World* world = nullptr) {
+          const std::vector<int>& slots, Digest* digest, const MixWorld* world = nullptr) {
   if (first_step >= end_step) return;
   LoaderOptions own = options;
   own.first_step = first_step;
@@ -325,8 +71,8 @@ void Read(const LoaderOptions& options, int64_t first_step, int64_t end_step,
 // Slots of a rank: neighbours, or dealt out in rounds.
 std::vector<int> SlotsOf(int rank, int ranks, bool interleaved) {
   std::vector<int> own;
-  for (int slot = 0; slot < kSlots; ++slot) {
-    if ((interleaved ? slot % ranks : slot * ranks / kSlots) == rank) own.push_back(slot);
+  for (int slot = 0; slot < kMixSlots; ++slot) {
+    if ((interleaved ? slot % ranks : slot * ranks / kMixSlots) == rank) own.push_back(slot);
   }
   return own;
 }
@@ -343,7 +89,7 @@ Epochs ProveExactlyOnce(const SampleOrder& order, const SampleMix& mix) {
   Epochs epochs;
   const auto rows = order.rows_per_slot();
   for (bool done = false; !done; ++epochs.steps) {
-    for (int64_t slot = 0; slot < kSlots; ++slot) {
+    for (int64_t slot = 0; slot < kMixSlots; ++slot) {
       for (int64_t row = 0; row < rows; ++row, ++epochs.samples) {
         const SampleRef ref = order.At(epochs.steps, slot, row);
         auto& counts = seen[{ref.set, ref.epoch}];
@@ -362,13 +108,13 @@ Epochs ProveExactlyOnce(const SampleOrder& order, const SampleMix& mix) {
 }
 
 // Compares each step's ids with the order's: balance only changes places, and bad samples are replaced one for one.
-Json ListSubstitutes(const SampleOrder& order, const SampleMix& mix, const World& world,
+Json ListSubstitutes(const SampleOrder& order, const SampleMix& mix, const MixWorld& world,
                      int64_t steps, const Digest& straight) {
   Json substitutes = Json::array();
   for (int64_t step = 0; step < steps; ++step) {
     std::multiset<int64_t> wanted;
     std::multiset<int64_t> got;
-    for (int64_t slot = 0; slot < kSlots; ++slot) {
+    for (int64_t slot = 0; slot < kMixSlots; ++slot) {
       for (int64_t row = 0; row < order.rows_per_slot(); ++row)
         wanted.insert(mix.Id(order.At(step, slot, row)));
     }
@@ -392,7 +138,7 @@ Json ListSubstitutes(const SampleOrder& order, const SampleMix& mix, const World
   return substitutes;
 }
 
-Json Measure(const World& world, int64_t every) {
+Json Measure(const MixWorld& world, int64_t every) {
   const LoaderOptions& options = world.options();
   const auto mix = SampleMix::Open(options);
   WEFT_CHECK(mix.ok()) << mix.status();
@@ -440,8 +186,8 @@ void ExpectSame(const Json& figures, bool bad_samples, const std::string& report
 
 TEST(MixResume, PackedConversationsStoppedAnywhereOnAnyRanksGiveTheSameBytes) {
   const testing::TempDir dir;
-  const Json figures = Measure(PackedWorld(dir.path()), testing::WantsReports() ? 1 : 14);
-  EXPECT_EQ(figures["samples_of_sets"], Json(kSizes));
+  const Json figures = Measure(*MakePackedWorld(dir.path()), testing::WantsReports() ? 1 : 14);
+  EXPECT_EQ(figures["samples_of_sets"], Json(kMixSizes));
   EXPECT_GT(figures["bad_samples"], 0);
   EXPECT_GT(figures["broken_pictures_in_rows"], figures["bad_samples"]);
   EXPECT_GT(figures["in_no_row"], 0);
@@ -450,14 +196,14 @@ TEST(MixResume, PackedConversationsStoppedAnywhereOnAnyRanksGiveTheSameBytes) {
 
 TEST(MixResume, PicturesStoppedAnywhereOnAnyRanksGiveTheSameBytes) {
   const testing::TempDir dir;
-  const SimpleWorld world(dir.path(), SampleFamily::kImageText);
-  ExpectSame(Measure(world, testing::WantsReports() ? 1 : 11), true, "loader-resume-pictures");
+  const auto world = MakeSimpleWorld(dir.path(), SampleFamily::kImageText);
+  ExpectSame(Measure(*world, testing::WantsReports() ? 1 : 11), true, "loader-resume-pictures");
 }
 
 TEST(MixResume, BlocksOfTextStoppedAnywhereOnAnyRanksGiveTheSameBytes) {
   const testing::TempDir dir;
-  const SimpleWorld world(dir.path(), SampleFamily::kMaskedText);
-  ExpectSame(Measure(world, testing::WantsReports() ? 1 : 11), false, "loader-resume-text");
+  const auto world = MakeSimpleWorld(dir.path(), SampleFamily::kMaskedText);
+  ExpectSame(Measure(*world, testing::WantsReports() ? 1 : 11), false, "loader-resume-text");
 }
 
 }  // namespace
